@@ -1,0 +1,207 @@
+"""`JobStore`, the hot path: everything that happens to a job while it is added and run.
+
+All methods work on many jobs per call. They may be called from any thread's event loop. `now` is the caller's wall
+time in milliseconds; engines read no clock for decisions about jobs. Every method raises EngineUnavailable when the
+store is away, and EngineClosed after close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from toril.jobs.model import CancelRequest, NewJob, TakenJob
+from toril.jobs.options import Keep
+from toril.jobs.outcome import Outcome
+
+
+class Added(NamedTuple):
+    """The answer to `add`. `ids[i]` is the job that stands for the i-th given one; `created[i]` is false when it
+    existed.
+    """
+
+    ids: tuple[str, ...]
+    created: tuple[bool, ...]
+
+
+class Finish(NamedTuple):
+    """One run's end, as handed in. `keep` says how long jobs that end this way are kept, None leaves it to `prune`.
+
+    `started` and `ended` are wall times in milliseconds; `token` is the one the job was taken with.
+    """
+
+    id: str
+    token: str
+    outcome: Outcome
+    started: int
+    ended: int
+    keep: Keep | None = None
+
+
+class Code(StrEnum):
+    """What became of one `Finish`. Only OK changed anything."""
+
+    OK = "OK"
+    MISSING = "MISSING"
+    """No such job."""
+    LOCK_LOST = "LOCK_LOST"
+    """The lock is gone or belongs to another token."""
+    NOT_ACTIVE = "NOT_ACTIVE"
+    """The job is locked by this token but not active."""
+    PENDING_CHILDREN = "PENDING_CHILDREN"
+    FAILED_CHILDREN = "FAILED_CHILDREN"
+    BROKEN = "BROKEN"
+    """The job's stored fields, or the handed-in values, cannot be used."""
+
+
+class Requested(NamedTuple):
+    """A cancellation that somebody asked for of an active job."""
+
+    id: str
+    token: str
+    request: CancelRequest
+
+
+class Exchanged(NamedTuple):
+    """The answer to `exchange`.
+
+    `applied[i]` belongs to `finished[i]`. `jobs` are taken and locked with the given token, in the order in which they
+    are to start. `next_due_ms` is the wall time at which the queue's next delayed job is due, None without one.
+    `cancelled` are this worker's active jobs whose cancellation was requested.
+    """
+
+    applied: tuple[Code, ...]
+    jobs: tuple[TakenJob, ...]
+    next_due_ms: int | None
+    cancelled: tuple[Requested, ...]
+
+
+class Lock(NamedTuple):
+    """The right to finish a job: its queue, its id and the token that proves the right."""
+
+    queue: str
+    id: str
+    token: str
+
+
+class Renewed(NamedTuple):
+    """The answer to `renew`: locks that are lost, and cancellations requested of the jobs whose lock was renewed."""
+
+    lost: tuple[Lock, ...]
+    cancelled: tuple[Requested, ...]
+
+
+class Recovered(NamedTuple):
+    """The answer to `recover`: jobs put back in line, and those of them which stalled too often and will fail."""
+
+    requeued: tuple[str, ...]
+    condemned: tuple[str, ...]
+
+
+class CancelAnswer(StrEnum):
+    """What `cancel` did."""
+
+    CANCELLED = "cancelled"
+    """The job is failed now, or marked so that it can only fail; it will not run."""
+    REQUESTED = "requested"
+    """The job is active: its worker has been told."""
+    FINISHED = "finished"
+    """The job has already finished."""
+    MISSING = "missing"
+    """No such job."""
+
+
+class Progress(NamedTuple):
+    """A report of progress from a running job. `value` is JSON text."""
+
+    id: str
+    token: str
+    value: str
+
+
+class LogLine(NamedTuple):
+    """A line for a job's log. `at` is wall time in milliseconds. `keep` is the most lines a job keeps, oldest go
+    first.
+    """
+
+    id: str
+    token: str
+    line: str
+    at: int
+    keep: int = 1000
+
+
+class JobStore(Protocol):
+    """The hot path of an engine."""
+
+    async def add(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
+        """Store jobs, all or none, in the given order: `delay_ms` > 0 in `delayed`, else `priority` > 0 in
+        `prioritized`, else `waiting`.
+
+        A job whose id is stored already is left as it is, and answered with `created` false. A repeated `batch` answers
+        the same and adds nothing, for at least ten minutes, also when the jobs have been run and pruned meanwhile.
+        `lifo` jobs go to the front of the line.
+        """
+        ...
+
+    async def exchange(
+        self,
+        queue: str,
+        *,
+        worker: str,
+        seq: int,
+        token: str,
+        finished: Sequence[Finish],
+        want: int,
+        lock_ms: int,
+        now: int,
+    ) -> Exchanged:
+        """Hand in ended runs and take up to `want` jobs, in one transaction.
+
+        In order: each `Finish` is checked and applied by itself; delayed jobs that are due are put in line (1,000 at
+        most); unless the queue is paused, jobs are taken: waiting ones first-in first-out, then prioritized ones by
+        number, and locked with `token` for `lock_ms`. `seq` counts up per `worker` and queue: a repeated `seq` answers
+        as the first time and changes nothing, for at least two lock times.
+        """
+        ...
+
+    async def renew(self, locks: Sequence[Lock], *, lock_ms: int, now: int) -> Renewed:
+        """Prolong locks to `now + lock_ms`. A lock held by another token, or whose job is not active any more, is
+        lost.
+        """
+        ...
+
+    async def recover(self, queue: str, *, max_stalls: int, now: int, limit: int = 1000) -> Recovered:
+        """Put active jobs whose lock has run out back at the front of the line, and count a stall for each.
+
+        A job that stalled more than `max_stalls` times is put back with a deferred failure, so that the next worker
+        fails it.
+        """
+        ...
+
+    async def prune(
+        self, queue: str, *, completed: Keep | None, failed: Keep | None, events: int, now: int, limit: int = 1000
+    ) -> int:
+        """Delete finished jobs of Toril's own that are past their bounds, oldest first, at most `limit` of each state,
+        and all but about the newest `events` events. Answers how many jobs were deleted."""
+        ...
+
+    async def cancel(self, queue: str, id: str, *, by: str, reason: str, now: int) -> CancelAnswer:
+        """Cancel a job. One that is not active fails with the reason `cancelled[: reason]` and will not run, and no
+        attempt is counted.
+        """
+        ...
+
+    async def report(self, queue: str, progress: Sequence[Progress], lines: Sequence[LogLine]) -> None:
+        """Store progress and log lines of running jobs, in order. What comes from a run without its lock is dropped."""
+        ...
+
+    async def wait_for_work(self, queues: Sequence[str], *, timeout: float) -> frozenset[str]:
+        """Wait until some of `queues` may have work, or `timeout` seconds have passed. Answers which may; may wake for
+        nothing.
+
+        Work added, retried, recovered or promoted, a resumed queue, and a requested cancellation wake waiters, in this
+        process and in others. A change between the last `exchange` of a queue and this call is not missed.
+        """
+        ...
