@@ -17,16 +17,38 @@ from toril.kernel import codec
 from toril.kernel.durations import Duration, milliseconds, seconds
 from toril.kernel.ids import CUSTOM_ID
 
+DEFAULT_BACKOFF = Exponential(1.0, jitter=0.2)
 HIGHEST_PRIORITY_NUMBER = 2_097_151
 MOST_ATTEMPTS = 1_000_000
 # Names that BullMQ uses for keys beside the jobs of a queue: an id like that would damage the queue.
 RESERVED_IDS = frozenset(
-    "id meta wait paused active prioritized pc delayed completed failed stalled limiter marker events repeat metrics "
-    "de dn delay priority".split()
+    [
+        "id",
+        "meta",
+        "wait",
+        "paused",
+        "active",
+        "prioritized",
+        "pc",
+        "delayed",
+        "completed",
+        "failed",
+        "stalled",
+        "limiter",
+        "marker",
+        "events",
+        "repeat",
+        "metrics",
+        "de",
+        "dn",
+        "delay",
+        "priority",
+    ]
 )
 
 
-class Keep(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Keep:
     """How long finished jobs stay: at most `age_s` seconds and at most `count` jobs; None is no bound, count 0 is
     not at all.
     """
@@ -90,7 +112,7 @@ class JobOptions:
     """
 
     attempts: int = 3
-    backoff: Backoff | None = Exponential(1.0, jitter=0.2)
+    backoff: Backoff | None = DEFAULT_BACKOFF
     delay: Duration | None = None
     run_at: datetime | None = None
     priority: int = 0
@@ -123,11 +145,13 @@ class JobOptions:
             raise ConfigError(
                 f"Unknown option {sorted(unknown)[0]!r}: expected one of {', '.join(sorted(OPTION_NAMES))}."
             )
+        # The later of the two ways to say when wins: a call's delay over its task's run_at, and the other way round.
+        rest: dict[str, Any] = dict(patch)
         if "delay" in patch and "run_at" not in patch:
-            return replace(self, **{"run_at": None, **patch})
-        if "run_at" in patch and "delay" not in patch:
-            return replace(self, **{"delay": None, **patch})
-        return replace(self, **patch)
+            rest["run_at"] = None
+        elif "run_at" in patch and "delay" not in patch:
+            rest["delay"] = None
+        return replace(self, **rest)
 
     def delay_ms(self, now: int) -> int:
         """Milliseconds from `now` (ms) to the first attempt."""
@@ -156,15 +180,7 @@ def encode(options: JobOptions, *, delay_ms: int = 0) -> str:
     """The JSON that is stored with the job. `delay_ms` is the delay resolved at the moment of adding."""
     opts: dict[str, Any] = {"attempts": options.attempts}
     own: dict[str, Any] = {"v": 1}
-    spec = spec_of(options.backoff)
-    if spec is not None:
-        opts["backoff"] = {"type": spec.kind, "delay": spec.delay_ms}
-        if spec.jitter:
-            opts["backoff"]["jitter"] = spec.jitter
-        if spec.name is not None:
-            own["backoff"] = spec.name
-        if spec.cap_ms is not None:
-            own["cap"] = spec.cap_ms
+    _write_backoff(opts, own, spec_of(options.backoff))
     if delay_ms:
         opts["delay"] = delay_ms
     if options.priority:
@@ -196,7 +212,7 @@ def decode(opts: str) -> RunOptions:
         raise ValueError(f"expected an object of options, found {type(value).__name__}")
     own = value.get("toril")
     own = own if isinstance(own, dict) else None
-    extra: dict[str, Any] = own or {}
+    extra: dict[str, Any] = {} if own is None else own
     timeout = extra.get("timeout")
     owner = extra.get("owner")
     tags = extra.get("tags")
@@ -216,8 +232,8 @@ def check_id(value: str) -> str:
     """`value`, if it can be a job id of the caller's own. Raises ConfigError."""
     if not CUSTOM_ID.fullmatch(value) or value in RESERVED_IDS:
         raise ConfigError(
-            f"id: expected a letter, then up to 63 letters, digits, '_' or '-', and no name that queues use themselves,
-            got {value!r}."
+            "id: expected a letter, then up to 63 letters, digits, '_' or '-', and no name that queues "
+            f"use themselves, got {value!r}."
         )
     return value
 
@@ -241,6 +257,18 @@ def _keep(what: str, age: Duration | None, count: int | None) -> Keep | None:
         _check_int(f"{what}_max", count, 0, 1_000_000_000)
     age_s = None if age is None else seconds(age, what)
     return Keep(None, 0) if age_s == 0 or count == 0 else Keep(age_s, count)
+
+
+def _write_backoff(opts: dict[str, Any], own: dict[str, Any], spec: BackoffSpec | None) -> None:
+    if spec is None:
+        return
+    opts["backoff"] = {"type": spec.kind, "delay": spec.delay_ms}
+    if spec.jitter:
+        opts["backoff"]["jitter"] = spec.jitter
+    if spec.name is not None:
+        own["backoff"] = spec.name
+    if spec.cap_ms is not None:
+        own["cap"] = spec.cap_ms
 
 
 def _write_keep(opts: dict[str, Any], name: str, keep: Keep | None) -> None:
