@@ -84,10 +84,10 @@ install() {
     # `pip install --group` came with pip 25.1; a fresh venv often has an older one.
     if ! "$venv/bin/python" -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' 2>/dev/null; then
         "$venv/bin/python" -m ensurepip --upgrade >/dev/null 2>&1 || true
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' </dev/null
+        "$venv/bin/python" -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1' </dev/null
     fi
     # shellcheck disable=SC2086
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -e "$target" $groups </dev/null
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --root-user-action=ignore -e "$target" $groups </dev/null
 }
 
 cd "$(dirname "$0")/.."
