@@ -14,7 +14,8 @@ fail() {
 }
 
 find_python() {
-    for name in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 python; do
+    # A name that was asked for is not silently replaced by another.
+    for name in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
         if path=$(command -v "$name" 2>/dev/null) && "$path" -c "$need" >/dev/null 2>&1; then
             printf '%s\n' "$path"
             return 0
@@ -24,7 +25,7 @@ find_python() {
 }
 
 no_python() {
-    found=$(python3 --version 2>/dev/null || echo "no python3")
+    found=$("${PYTHON:-python3}" --version 2>/dev/null) || found="no ${PYTHON:-python3} that runs"
     if [ "$(uname -s)" = Darwin ]; then
         hint='brew install python@3.13'
     elif command -v apt-get >/dev/null 2>&1; then
@@ -55,9 +56,6 @@ ensure_venv_module() {
 }
 
 make_venv() {
-    if [ -n "${PYTHON:-}" ] && ! command -v "$PYTHON" >/dev/null 2>&1; then
-        fail "expected PYTHON to name a program, found PYTHON=$PYTHON. Do: correct it or leave it out."
-    fi
     if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c "$need" 2>/dev/null; then
         return 0
     fi
