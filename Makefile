@@ -65,7 +65,7 @@ soak: setup ## Run the long fault tests
 	$(PY) -m pytest -m soak --timeout=3600 tests/faults $(ARGS)
 
 docs: $(VENV)/.ready-docs ## Build the documentation into site/
-	$(VENV)/bin/mkdocs build --strict --quiet
+	$(VENV)/bin/zensical build --strict --clean
 
 build: setup ## Build wheel and source archive into dist/
 	@rm -rf dist
