@@ -45,8 +45,8 @@ ensure_venv_module() {
         [ "$(id -u)" = 0 ] || as_root='sudo -n'
         if [ -z "$as_root" ] || sudo -n true >/dev/null 2>&1; then
             say "installing $package, which this Python lacks"
-            $as_root apt-get update -qq </dev/null || true
-            $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" </dev/null >/dev/null || true
+            $as_root apt-get update -qq </dev/null >/dev/null 2>&1 || true
+            $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" </dev/null >/dev/null 2>&1 || true
             "$1" -c 'import ensurepip, venv' >/dev/null 2>&1 && return 0
         fi
         fail "expected $1 to have the venv module, found it without." "Do: sudo apt-get install $package, then run make again."
