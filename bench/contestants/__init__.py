@@ -1,0 +1,1 @@
+"""The queues that are measured, one file each, behind `protocol.Queue`."""
