@@ -98,12 +98,13 @@ class JobInspector(Protocol):
 
     async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         """Put finished jobs back in line, with their attempts counted from zero and result, error and times cleared;
-        history and logs stay.
+        history and logs stay. A cancellation and a deferred failure are forgotten. The jobs go behind those in line, in
+        the given order, by their priority.
         """
         ...
 
     async def promote(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
-        """Put delayed jobs in line now."""
+        """Put delayed jobs in line now, behind those that are there, in the given order, by their priority."""
         ...
 
     async def remove(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:

@@ -46,13 +46,13 @@ class Code(StrEnum):
     MISSING = "MISSING"
     """No such job."""
     LOCK_LOST = "LOCK_LOST"
-    """The lock is gone or belongs to another token."""
+    """The lock is gone, has run out, or belongs to another token."""
     NOT_ACTIVE = "NOT_ACTIVE"
     """The job is locked by this token but not active."""
     PENDING_CHILDREN = "PENDING_CHILDREN"
     FAILED_CHILDREN = "FAILED_CHILDREN"
     BROKEN = "BROKEN"
-    """The job's stored fields, or the handed-in values, cannot be used."""
+    """The job's stored fields, or the handed-in values, cannot be used (text with a lone surrogate, say)."""
 
 
 class Requested(NamedTuple):
@@ -68,7 +68,8 @@ class Exchanged(NamedTuple):
 
     `applied[i]` belongs to `finished[i]`. `jobs` are taken and locked with the given token, in the order in which they
     are to start. `next_due_ms` is the wall time at which the queue's next delayed job is due, None without one.
-    `cancelled` are this worker's active jobs whose cancellation was requested.
+    `cancelled` are this worker's active jobs of the queue whose cancellation was requested, in every answer until they
+    have ended.
     """
 
     applied: tuple[Code, ...]
@@ -139,9 +140,10 @@ class JobStore(Protocol):
         """Store jobs, all or none, in the given order: `delay_ms` > 0 in `delayed`, else `priority` > 0 in
         `prioritized`, else `waiting`.
 
-        A job whose id is stored already is left as it is, and answered with `created` false. A repeated `batch` answers
-        the same and adds nothing, for at least ten minutes, also when the jobs have been run and pruned meanwhile.
-        `lifo` jobs go to the front of the line.
+        A job whose id is stored already in this queue is left as it is, and answered with `created` false. A repeated
+        `batch` answers the same and adds nothing, for at least ten minutes, also when the jobs have been run and pruned
+        meanwhile. `lifo` jobs go to the front of the line; with a priority or a delay `lifo` means nothing. Raises
+        ValueError for text that cannot be stored (a lone surrogate).
         """
         ...
 
@@ -161,14 +163,15 @@ class JobStore(Protocol):
 
         In order: each `Finish` is checked and applied by itself; delayed jobs that are due are put in line (1,000 at
         most); unless the queue is paused, jobs are taken: waiting ones first-in first-out, then prioritized ones by
-        number, and locked with `token` for `lock_ms`. `seq` counts up per `worker` and queue: a repeated `seq` answers
+        number, and locked with `token` for `lock_ms`. A job that comes back in line (due, retried, snoozed) goes behind
+        those that are there, by its priority; a released one goes to the very front. `seq` counts up per `worker` and queue: a repeated `seq` answers
         as the first time and changes nothing, for at least two lock times.
         """
         ...
 
     async def renew(self, locks: Sequence[Lock], *, lock_ms: int, now: int) -> Renewed:
-        """Prolong locks to `now + lock_ms`. A lock held by another token, or whose job is not active any more, is
-        lost.
+        """Prolong locks to `now + lock_ms`. A lock that has run out (recovered already or not), that is held by another
+        token, or whose job is not active any more, is lost.
         """
         ...
 
@@ -194,14 +197,15 @@ class JobStore(Protocol):
         ...
 
     async def report(self, queue: str, progress: Sequence[Progress], lines: Sequence[LogLine]) -> None:
-        """Store progress and log lines of running jobs, in order. What comes from a run without its lock is dropped."""
+        """Store progress and log lines of running jobs, in order. What comes with a token that does not hold the job is
+        dropped."""
         ...
 
     async def wait_for_work(self, queues: Sequence[str], *, timeout: float) -> frozenset[str]:
         """Wait until some of `queues` may have work, or `timeout` seconds have passed. Answers which may; may wake for
         nothing.
 
-        Work added, retried, recovered or promoted, a resumed queue, and a requested cancellation wake waiters, in this
-        process and in others. A change between the last `exchange` of a queue and this call is not missed.
+        Work added (delayed work too: the next due time may be nearer now), retried, released, recovered or promoted, a
+        resumed queue, and a requested cancellation wake waiters, in this process and in others. A change between the last `exchange` of a queue and this call is not missed.
         """
         ...
