@@ -112,7 +112,7 @@ async def test_only_the_allowed_port_of_a_private_host_is_open() -> None:
     network = RecordingBackend()
     guard = GuardedBackend({"127.0.0.1:8080"}, resolver=names("127.0.0.1"), backend=network)
     await guard.connect_tcp("127.0.0.1", 8080)
-    with pytest.raises(AddressRefused, match="127.0.0.1:8081 is a loopback address"):
+    with pytest.raises(AddressRefused, match=r"127\.0\.0\.1:8081 is a loopback address"):
         await guard.connect_tcp("127.0.0.1", 8081)
     assert network.connected == [("127.0.0.1", 8080)]
 

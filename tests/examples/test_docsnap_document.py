@@ -178,11 +178,13 @@ def test_file_names_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
 
 
 async def test_a_site_without_text_is_an_error_with_a_reason(tmp_path: Path) -> None:
+    store = DocumentStore(tmp_path)
+
     async def ignore(*values: object) -> None:
         pass
 
     async with handmade_site(lambda path, site: http(b"<div id=app></div>")) as web:
-        pipeline = Pipeline(DocumentStore(tmp_path), GuardedBackend({web.authority}))
+        pipeline = Pipeline(store, GuardedBackend({web.authority}))
         with pytest.raises(PageUnusable, match="has no readable text"):
             await pipeline.run("j1", web.url(), CrawlLimits(), ignore, ignore)
-    assert list(tmp_path.iterdir()) == []
+    assert store.read("j1") is None

@@ -11,9 +11,11 @@ from tests.examples.docsnap_web import HandmadeSite, handmade_site, http
 
 
 async def fetch(answer: bytes | None, limits: FetchLimits | None = None) -> Fetched:
-    async with handmade_site(lambda path, site: answer) as site:
-        async with Fetcher(GuardedBackend({site.authority}), limits) as fetcher:
-            return await fetcher.get(site.url())
+    async with (
+        handmade_site(lambda path, site: answer) as site,
+        Fetcher(GuardedBackend({site.authority}), limits) as fetcher,
+    ):
+        return await fetcher.get(site.url())
 
 
 async def test_a_page_is_read() -> None:
@@ -101,10 +103,12 @@ async def test_redirects_are_followed_and_counted() -> None:
     "target", ["http://127.0.0.1:1/", "http://10.0.0.1/", "http://169.254.169.254/latest/", "http://[::1]/", "//0/"]
 )
 async def test_a_redirect_into_the_network_is_refused(target: str) -> None:
-    async with handmade_site(lambda path, site: http(b"", f"Location: {target}", status="302 Found")) as site:
-        async with Fetcher(GuardedBackend({site.authority})) as fetcher:
-            with pytest.raises(AddressRefused):
-                await fetcher.get(site.url())
+    async with (
+        handmade_site(lambda path, site: http(b"", f"Location: {target}", status="302 Found")) as site,
+        Fetcher(GuardedBackend({site.authority})) as fetcher,
+    ):
+        with pytest.raises(AddressRefused):
+            await fetcher.get(site.url())
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com/", "file:///etc/passwd", "/relative", "http://", "javascript:1"])
