@@ -1,0 +1,228 @@
+"""The threads that talk to SQLite: one writer that commits operations in groups, one reader beside it.
+
+An operation is a function of a `Transaction`. It may be run twice (a group that fails is repeated one by one), so it
+changes nothing but the database. Callers await it from any thread's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from toril.engine.sqlite.faults import translated
+from toril.engine.sqlite.ticket import Ticket
+from toril.engine.sqlite.transaction import Transaction
+from toril.errors import EngineClosed
+
+T = TypeVar("T")
+
+_MOST_OPERATIONS = 200
+_LONGEST_GROUP_S = 0.005
+_BUSY_TIMEOUT_S = 10.0
+_CACHE_KIB = 64 * 1024
+_CHECKPOINT_PAGES = 4000
+_WAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class _Request(NamedTuple):
+    operation: Callable[[Transaction], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
+_Answer = tuple[_Request, Any, Exception | None]
+
+
+def connect(path: Path | None, *, full: bool = False, read_only: bool = False) -> sqlite3.Connection:
+    """A connection with the settings that every connection of this engine has. Raises sqlite3.Error."""
+    target = ":memory:" if path is None else str(path)
+    connection = sqlite3.connect(
+        target, isolation_level=None, cached_statements=512, check_same_thread=False, timeout=_BUSY_TIMEOUT_S
+    )
+    try:
+        if read_only:
+            connection.execute("PRAGMA query_only = 1")
+        elif path is not None:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class SqliteThread:
+    """A thread that owns one connection and runs operations on it.
+
+    `write` says whether operations are grouped into `BEGIN IMMEDIATE` transactions; a reader runs each by itself.
+    `on_commit` is called in the thread, after each commit, with the topics that the group touched.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        location: str,
+        *,
+        write: bool,
+        ticket: Ticket | None = None,
+        on_commit: Callable[[set[str]], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._location = location
+        self._write = write
+        self._ticket = ticket
+        self._on_commit = on_commit
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._closed = False
+        name = "toril-sqlite-writer" if write else "toril-sqlite-reader"
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, operation: Callable[[Transaction], T]) -> T:
+        """Run an operation. When this returns, its changes are committed. Raises EngineError, or what the operation
+        raises.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        with self._closing:
+            if self._closed:
+                raise EngineClosed(f"{self._location}: the engine is closed. Start it again, or call before closing.")
+            self._requests.put(_Request(operation, loop, future))
+        return await future
+
+    def close(self) -> None:
+        """Finish what was asked for, then close the connection. Blocks until then."""
+        with self._closing:
+            first = not self._closed
+            self._closed = True
+            if first:
+                self._requests.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        more = True
+        while more:
+            request = self._requests.get()
+            if request is None:
+                break
+            if self._write:
+                more = self._group(request)
+            else:
+                _answer([self._alone(request)])
+        self._connection.close()
+        if self._ticket is not None:
+            self._ticket.close()
+
+    def _group(self, first: _Request) -> bool:
+        """Run `first` and what has gathered behind it in one transaction. False when the thread is to end."""
+        begun, more = False, True
+        answers: list[_Answer] = []
+        requests = [first]
+        transaction = Transaction(self._connection)
+        try:
+            self._begin()
+            begun = True
+            deadline = time.monotonic() + _LONGEST_GROUP_S
+            answers.append((first, first.operation(transaction), None))
+            while len(requests) < _MOST_OPERATIONS and time.monotonic() < deadline:
+                try:
+                    request = self._requests.get_nowait()
+                except queue.Empty:
+                    break
+                if request is None:
+                    more = False
+                    break
+                requests.append(request)
+                answers.append((request, request.operation(transaction), None))
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
+            self._roll_back(begun)
+            answers = [(first, None, error)] if len(requests) == 1 else []
+        finally:
+            if self._ticket is not None:
+                self._ticket.give_back()
+        if answers:
+            self._tell(transaction)
+            _answer([self._clean(answer) for answer in answers])
+        else:
+            # One of several failed: each again by itself, so that only the guilty one is told.
+            _answer([self._alone(request) for request in requests])
+        return more
+
+    def _alone(self, request: _Request) -> _Answer:
+        """Run one operation by itself."""
+        transaction = Transaction(self._connection)
+        begun = False
+        try:
+            if self._write:
+                self._begin()
+                begun = True
+            value = request.operation(transaction)
+            if self._write:
+                self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - as above
+            self._roll_back(begun)
+            return self._clean((request, None, error))
+        finally:
+            if self._ticket is not None:
+                self._ticket.give_back()
+        self._tell(transaction)
+        return (request, value, None)
+
+    def _begin(self) -> None:
+        if self._ticket is not None:
+            self._ticket.take(_BUSY_TIMEOUT_S)
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def _roll_back(self, begun: bool) -> None:
+        if begun and self._connection.in_transaction:
+            # A failed rollback (the disk is gone) changes nothing: SQLite rolls back when the file is next opened.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+    def _tell(self, transaction: Transaction) -> None:
+        if transaction.touched and self._on_commit is not None:
+            self._on_commit(transaction.touched)
+
+    def _clean(self, answer: _Answer) -> _Answer:
+        request, value, error = answer
+        if isinstance(error, sqlite3.Error):
+            ours = translated(error, self._location)
+            ours.__cause__ = error
+            error = ours
+        return (request, value, error)
+
+
+def _answer(answers: list[_Answer]) -> None:
+    """Hand results to the loops that asked, one call per loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+    for answer in answers:
+        by_loop.setdefault(answer[0].loop, []).append(answer)
+    for loop, group in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, group)
+        except RuntimeError:
+            # The loop that asked has been closed: nobody waits any more.
+            continue
+
+
+def _resolve(answers: list[_Answer]) -> None:
+    for request, value, error in answers:
+        if request.future.done():
+            continue
+        if error is None:
+            request.future.set_result(value)
+        else:
+            request.future.set_exception(error)

@@ -1,0 +1,72 @@
+"""Wraps any engine: one telemetry event per port call, so that no backend emits its own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from toril.engine.ports.bus import Bus
+from toril.engine.ports.inspect import JobInspector
+from toril.engine.ports.jobs import JobStore
+from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.protocol import Engine, Health
+from toril.errors import TorilError
+from toril.kernel.telemetry import PortCalled, Telemetry
+
+
+class TracedEngine:
+    """An engine that behaves as the one it wraps, and tells `telemetry` about every call of it."""
+
+    def __init__(self, engine: Engine, telemetry: Telemetry) -> None:
+        self.inner = engine
+        self.name = engine.name
+        self.location = engine.location
+        self.capabilities = engine.capabilities
+        self._telemetry = telemetry
+        self.jobs = cast(JobStore, _TracedPort("jobs", JobStore, engine.jobs, telemetry))
+        self.inspect = cast(JobInspector, _TracedPort("inspect", JobInspector, engine.inspect, telemetry))
+        self.keyvalue = cast(KeyValueStore, _TracedPort("keyvalue", KeyValueStore, engine.keyvalue, telemetry))
+        self.bus = cast(Bus, _TracedPort("bus", Bus, engine.bus, telemetry))
+
+    async def start(self) -> None:
+        await _traced("engine", "start", self.inner.start, self._telemetry)()
+
+    async def close(self) -> None:
+        await _traced("engine", "close", self.inner.close, self._telemetry)()
+
+    async def health(self) -> Health:
+        answer: Health = await _traced("engine", "health", self.inner.health, self._telemetry)()
+        return answer
+
+
+class _TracedPort:
+    """The methods of one port protocol, each wrapped once."""
+
+    def __init__(self, port: str, protocol: type[Any], inner: Any, telemetry: Telemetry) -> None:
+        for name, member in vars(protocol).items():
+            if inspect.iscoroutinefunction(member) and not name.startswith("_"):
+                setattr(self, name, _traced(port, name, getattr(inner, name), telemetry))
+
+
+def _traced(port: str, name: str, method: Callable[..., Any], telemetry: Telemetry) -> Callable[..., Any]:
+    @functools.wraps(method)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if not telemetry.wants(PortCalled):
+            return await method(*args, **kwargs)
+        began = time.perf_counter()
+        code: str | None = None
+        try:
+            return await method(*args, **kwargs)
+        except BaseException as error:
+            code = error.code if isinstance(error, TorilError) else type(error).__name__
+            raise
+        finally:
+            telemetry.emit(PortCalled(port, name, time.perf_counter() - began, code))
+
+    return call
+
+
+_: Callable[[Engine, Telemetry], Engine] = TracedEngine
