@@ -161,11 +161,11 @@ class JobStore(Protocol):
     ) -> Exchanged:
         """Hand in ended runs and take up to `want` jobs, in one transaction.
 
-        In order: each `Finish` is checked and applied by itself; delayed jobs that are due are put in line (1,000 at most);
-        unless the queue is paused, jobs are taken: waiting ones first-in first-out, then prioritized ones by number,
-        and locked with `token` for `lock_ms`. A job that comes back in line (due, retried, snoozed) goes behind those
-        that are there, by its priority; a released one goes to the very front. `seq` counts up per `worker` and queue:
-        a repeated `seq` answers as the first time and changes nothing, for at least two lock times.
+        In order: each `Finish` is checked and applied by itself; delayed jobs that are due are put in line (1,000 at
+        most); unless the queue is paused, jobs are taken: waiting ones first-in first-out, then prioritized ones by
+        number, and locked with `token` for `lock_ms`. A job that comes back in line (due, retried, snoozed) goes behind
+        those that are there, by its priority; a released one goes to the very front. `seq` counts up per `worker` and
+        queue: a repeated `seq` answers as the first time and changes nothing, for at least two lock times.
         """
         ...
 
@@ -205,8 +205,8 @@ class JobStore(Protocol):
         """Wait until some of `queues` may have work, or `timeout` seconds have passed. Answers which may; may wake for
         nothing.
 
-        Work added (delayed work too: the next due time may be nearer now), retried, released, recovered or promoted, a resumed
-        queue, and a requested cancellation wake waiters, in this process and in others. A change between the last
-        `exchange` of a queue and this call is not missed.
+        Work added (delayed work too: the next due time may be nearer now), retried, released, recovered or promoted, a
+        resumed queue, and a requested cancellation wake waiters, in this process and in others. A change between
+        the last `exchange` of a queue and this call is not missed.
         """
         ...
