@@ -206,7 +206,8 @@ class Stage:
         self, *states: State, queue: str = QUEUE, newest_first: bool = False, limit: int = 1000
     ) -> list[Job]:
         """All jobs of some states, through as many pages as it takes."""
-        jobs, cursor = [], None
+        jobs: list[Job] = []
+        cursor: str | None = None
         while True:
             page = await self.inspect.list(queue, states, limit=limit, cursor=cursor, newest_first=newest_first)
             jobs += page.jobs
