@@ -1,0 +1,236 @@
+"""`Enqueuer`: how calls become stored jobs.
+
+Enqueues awaited at the same time are joined into one `add` per queue, as bulk enqueues are cut into chunks: in both,
+everything is checked before it is joined, so that one bad call cannot fail its neighbours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from toril.engine.ports.jobs import Added
+from toril.engine.protocol import Engine
+from toril.errors import EngineError, EngineUnavailable, PayloadTooLarge
+from toril.jobs import options as job_options
+from toril.jobs.model import NewJob
+from toril.kernel.backoff import wait_s
+from toril.kernel.ids import JobIds, token_hex
+from toril.tasks.call import Call
+from toril.tasks.handle import Desk, JobHandle
+from toril.tasks.middleware import EnqueueMiddleware, EnqueueNext, around_enqueue
+
+R = TypeVar("R")
+
+MOST_JOBS = 500
+MOST_BYTES = 1024 * 1024
+_FIRST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 1.0
+
+
+class Limits(NamedTuple):
+    """`payload` is the most bytes of a job's arguments, `deadline_s` how long a lost answer is asked for again."""
+
+    payload: int
+    deadline_s: float
+
+
+class Enqueuer:
+    """Checks calls, turns them into jobs and stores them, together where that is possible."""
+
+    def __init__(self, open: Callable[[], Awaitable[Engine]], ids: JobIds, limits: Limits, desk: Desk) -> None:
+        self._open = open
+        self._ids = ids
+        self._limits = limits
+        self._desk = desk
+        self._joined: dict[tuple[asyncio.AbstractEventLoop, str], _Batch] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._middleware: tuple[EnqueueMiddleware, ...] = ()
+        self._add: EnqueueNext = self._store
+
+    def use(self, middleware: EnqueueMiddleware) -> None:
+        """Put middleware around storing, inside of what is there already."""
+        self._middleware = (*self._middleware, middleware)
+        self._add = around_enqueue(self._middleware, self._store)
+
+    def now_ms(self) -> int:
+        """Wall time in milliseconds."""
+        return self._desk.clock.now_ms()
+
+    async def enqueue(self, call: Call[R]) -> JobHandle[R]:
+        """Store one call, together with those that others enqueue in the same turn of the loop."""
+        job = self._job(call, self.now_ms())
+        queue = call.plan.queue
+        loop = asyncio.get_running_loop()
+        batch = self._joined.get((loop, queue))
+        if batch is None:
+            batch = self._joined[loop, queue] = _Batch([], [])
+            loop.call_soon(self._send, loop, queue)
+        stored: asyncio.Future[str] = loop.create_future()
+        batch.jobs.append(job)
+        batch.stored.append(stored)
+        return JobHandle(await stored, queue, call.plan.signature, self._desk)
+
+    def enqueue_sync(self, call: Call[R]) -> JobHandle[R]:
+        """`enqueue`, blocking."""
+        return self._desk.blocking.run(lambda: self.enqueue(call))
+
+    async def enqueue_many(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
+        """Store many calls, in chunks that are each stored whole or not at all. See `Toril.enqueue_many`."""
+        handles: list[JobHandle[R]] = []
+        chunks: list[_Chunk] = []
+        filling: dict[str, _Chunk] = {}
+        desk, now = self._desk, self.now_ms()
+        for position, call in enumerate(calls):
+            plan = call.plan
+            job = self._job(call, now)
+            handles.append(JobHandle(job.id, plan.queue, plan.signature, desk))
+            size = _size(job)
+            chunk = filling.get(plan.queue)
+            if chunk is None or len(chunk.jobs) >= MOST_JOBS or chunk.size + size > MOST_BYTES:
+                chunk = filling[plan.queue] = _Chunk(plan.queue)
+                chunks.append(chunk)
+            chunk.jobs.append(job)
+            chunk.positions.append(position)
+            chunk.size += size
+            if not position % MOST_JOBS:
+                # Others in this loop get their turn, however many calls there are.
+                await asyncio.sleep(0)
+        await self._send_chunks(chunks, handles)
+        return handles
+
+    def enqueue_many_sync(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
+        """`enqueue_many`, blocking."""
+        return self._desk.blocking.run(lambda: self.enqueue_many(calls))
+
+    async def _send_chunks(self, chunks: Sequence[_Chunk], handles: Sequence[JobHandle[Any]]) -> None:
+        stored = 0
+        for chunk in chunks:
+            try:
+                added = await self._add(chunk.queue, chunk.jobs)
+            except Exception as error:
+                error.add_note(f"Of {len(handles)} jobs, the first {stored} in the order of storing were stored.")
+                raise
+            stored += len(chunk.jobs)
+            for position, job, stored_as in zip(chunk.positions, chunk.jobs, added.ids, strict=True):
+                if stored_as != job.id:
+                    handles[position].id = stored_as
+
+    def _job(self, call: Call[Any], now: int) -> NewJob:
+        plan, data = call.plan, call.data
+        limit = self._limits.payload
+        # No character takes more than four bytes, so that nearly every payload need not be counted.
+        if len(data) * 4 > limit and (size := len(data.encode("utf-8"))) > limit:
+            raise PayloadTooLarge(
+                f"The arguments of task {plan.name!r} take {size:,} bytes as JSON, the limit is {limit:,}. "
+                "Store the data elsewhere and pass its address, or raise TORIL_JOBS_PAYLOAD_LIMIT.",
+                size=size,
+                limit=limit,
+            )
+        job_id = plan.id or self._ids.new()
+        if not plan.timed:
+            return NewJob(job_id, plan.name, data, plan.stored_options, now, plan.delay_ms, plan.priority, plan.lifo)
+        delay = plan.options.delay_ms(now)
+        opts = job_options.encode(plan.options, delay_ms=delay)
+        return NewJob(job_id, plan.name, data, opts, now, delay, plan.priority, plan.lifo)
+
+    def _send(self, loop: asyncio.AbstractEventLoop, queue: str) -> None:
+        batch = self._joined.pop((loop, queue))
+        task = loop.create_task(self._send_batch(queue, batch))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send_batch(self, queue: str, batch: _Batch) -> None:
+        # Whoever was cancelled before anything was sent does not want the job any more.
+        wanted = [pair for pair in zip(batch.jobs, batch.stored, strict=True) if not pair[1].done()]
+        part: list[tuple[NewJob, asyncio.Future[str]]] = []
+        size = 0
+        for pair in wanted:
+            length = _size(pair[0])
+            if part and (len(part) >= MOST_JOBS or size + length > MOST_BYTES):
+                await self._send_part(queue, part)
+                part, size = [], 0
+            part.append(pair)
+            size += length
+        if part:
+            await self._send_part(queue, part)
+
+    async def _send_part(self, queue: str, part: Sequence[tuple[NewJob, asyncio.Future[str]]]) -> None:
+        try:
+            added = await self._add(queue, [job for job, _ in part])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait
+            if len(part) > 1 and not isinstance(error, EngineError):
+                # Middleware refused the batch because of one job: the others must not suffer for it.
+                for pair in part:
+                    await self._send_part(queue, [pair])
+                return
+            for job, stored in part:
+                if not stored.done():
+                    stored.set_exception(_for_job(error, job.id))
+            return
+        except BaseException:
+            for _, stored in part:
+                stored.cancel()
+            raise
+        for (_, stored), job_id in zip(part, added.ids, strict=True):
+            if not stored.done():
+                stored.set_result(job_id)
+
+    async def _store(self, queue: str, jobs: Sequence[NewJob]) -> Added:
+        """Add jobs. When an answer is lost, the same batch is sent again until the deadline: it is stored once."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._limits.deadline_s
+        batch, now = token_hex(), self.now_ms()
+        lost = 0
+        while True:
+            engine = await self._open()
+            try:
+                return await engine.jobs.add(queue, jobs, batch=batch, now=now)
+            except EngineUnavailable as error:
+                if not lost and not error.ambiguous:
+                    raise
+                lost += 1
+                wait = wait_s(lost, base_s=_FIRST_WAIT_S, cap_s=_LONGEST_WAIT_S, jitter=0.5)
+                if loop.time() + wait > until:
+                    raise EngineUnavailable(
+                        f"The answer of the store was lost and could not be asked for again within "
+                        f"{self._limits.deadline_s:g} s: the {len(jobs)} jobs may or may not be stored ({error}).",
+                        ambiguous=True,
+                        id=jobs[0].id if len(jobs) == 1 else None,
+                    ) from error
+            await asyncio.sleep(wait)
+
+
+class _Batch(NamedTuple):
+    """Jobs that are enqueued one by one in the same turn of a loop, and who waits for each."""
+
+    jobs: list[NewJob]
+    stored: list[asyncio.Future[str]]
+
+
+class _Chunk:
+    """Jobs of a bulk enqueue that are stored together, and their positions in it."""
+
+    __slots__ = ("jobs", "positions", "queue", "size")
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self.jobs: list[NewJob] = []
+        self.positions: list[int] = []
+        self.size = 0
+
+
+def _size(job: NewJob) -> int:
+    """The bytes of what is stored of a job, but for a few."""
+    data = job.data
+    return len(job.opts) + (len(data) if data.isascii() else len(data.encode("utf-8")))
+
+
+def _for_job(error: Exception, job_id: str) -> Exception:
+    """An error of a whole batch, as the one who waits for one of its jobs should see it."""
+    if isinstance(error, EngineUnavailable) and error.ambiguous:
+        own = EngineUnavailable(str(error), ambiguous=True, id=job_id)
+        own.__cause__ = error
+        return own
+    return error

@@ -1,0 +1,151 @@
+"""`Task`: a Python function made runnable in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from copy import copy
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, Unpack
+
+from toril.errors import ConfigError
+from toril.jobs.options import JobOptions, OptionsPatch
+from toril.jobs.retry import CustomBackoff, Exponential, Fixed, custom_name
+from toril.tasks.call import Call, JobPlan
+from toril.tasks.context import detached
+from toril.tasks.enqueue import Enqueuer
+from toril.tasks.handle import JobHandle
+from toril.tasks.signature import Signature
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Pool = Literal["loop", "thread", "process"]
+"""Where a task runs: in the worker's event loop, in a thread of it, or in a process of its own."""
+
+
+class Task(Generic[P, R]):
+    """A function made runnable in the background; made by `@toril.task`.
+
+    `name` is its name on the wire, `queue` where its jobs go. `P` are the arguments without the context, `R` is the
+    result. Options are chosen with `with_options`, so that they never mix with arguments.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        queue: str,
+        options: JobOptions,
+        pool: Pool | None,
+        enqueuer: Enqueuer,
+    ) -> None:
+        what = f"Task {name!r}"
+        if options.id is not None:
+            raise ConfigError(f"{what}: id belongs to one job: give it with with_options(id=…) when you enqueue.")
+        self.function = function
+        self.signature = Signature(function, what)
+        self.pool: Pool = _pool(pool, self.signature.is_async, what)
+        self.plan = JobPlan(name, queue, options, self.signature)
+        self._enqueuer = enqueuer
+        self._policies: dict[str, CustomBackoff] = {}
+        self._remember_policy(options)
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", name)
+        self.__qualname__ = getattr(function, "__qualname__", name)
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name} in queue {self.queue}>"
+
+    @property
+    def name(self) -> str:
+        """The name on the wire."""
+        return self.plan.name
+
+    @property
+    def queue(self) -> str:
+        """The queue that jobs go to."""
+        return self.plan.queue
+
+    @property
+    def options(self) -> JobOptions:
+        """How jobs are stored and run."""
+        return self.plan.options
+
+    @property
+    def stored_options(self) -> str:
+        """The options as JSON, as every job without a time of day carries them."""
+        return self.plan.stored_options
+
+    def backoff_policy(self, name: str) -> CustomBackoff | None:
+        """The custom backoff that jobs of this task carry under `name`; None when this process knows none."""
+        return self._policies.get(name)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Store a job that will call the function with these arguments.
+
+        Calls made at the same time are stored together. Raises InvalidArguments, PayloadTooLarge (nothing is stored
+        then), and EngineUnavailable when the store is away; when that error is `ambiguous`, the job may be stored.
+        """
+        return await self._enqueuer.enqueue(Call(self.plan, self.signature.bind(args, kwargs)))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """`enqueue` for synchronous code; blocks until the job is stored."""
+        return self._enqueuer.enqueue_sync(Call(self.plan, self.signature.bind(args, kwargs)))
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Bind arguments without storing anything, for `enqueue_many`. Raises InvalidArguments."""
+        return Call(self.plan, self.signature.bind(args, kwargs))
+
+    def with_options(self, **options: Unpack[OptionsPatch]) -> Self:
+        """This task with other options; the task itself stays as it is. Raises ConfigError for a bad option.
+
+        A custom backoff given here must also be known to the worker: declare it on a task in the module that workers
+        import, else they wait as the nearest built-in does.
+        """
+        other = copy(self)
+        merged = self.options.merged(options)
+        other.plan = JobPlan(self.name, self.queue, merged, self.signature)
+        self._remember_policy(merged)
+        return other
+
+    def _remember_policy(self, options: JobOptions) -> None:
+        backoff = options.backoff
+        if backoff is not None and not isinstance(backoff, Fixed | Exponential):
+            self._policies[custom_name(backoff)] = backoff
+
+    def _arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self.signature.wants_context:
+            return (detached(self.name, self.queue, self._enqueuer.now_ms()), *args)
+        return args
+
+
+class AsyncTask(Task[P, R]):
+    """A task made of an `async def` function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run the function here and now, without a job; a context that it wants belongs to no job."""
+        coroutine: Coroutine[Any, Any, R] = self.function(*self._arguments(args), **kwargs)
+        return coroutine
+
+
+class PlainTask(Task[P, R]):
+    """A task made of a plain function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, without a job; a context that it wants belongs to no job."""
+        result: R = self.function(*self._arguments(args), **kwargs)
+        return result
+
+
+def _pool(pool: Pool | None, is_async: bool, what: str) -> Pool:
+    if pool is None:
+        return "loop" if is_async else "thread"
+    if pool not in ("loop", "thread", "process"):
+        raise ConfigError(f'{what}: pool: expected "thread" or "process", got {pool!r}.')
+    if is_async and pool != "loop":
+        raise ConfigError(f"{what}: an async function runs in the event loop; make it a plain one for pool={pool!r}.")
+    if not is_async and pool == "loop":
+        raise ConfigError(f'{what}: a plain function would block the event loop; use pool="thread" or "process".')
+    return pool
