@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jwt
 from fastapi.security import HTTPBearer
@@ -81,7 +81,8 @@ class DescribedAuth(Auth, Protocol):
         ...
 
 
-class ClaimHas(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ClaimHas:
     """A check for `JWTAuth(admin=…)`: true when the claim equals `value` or is a list that holds it."""
 
     claim: str
@@ -90,6 +91,9 @@ class ClaimHas(NamedTuple):
     def __call__(self, claims: Claims) -> bool:
         found = claims.get(self.claim)
         return self.value in found if isinstance(found, list) else found == self.value
+
+
+ROLE_ADMIN = ClaimHas("role", "admin")
 
 
 class JWTAuth:
@@ -119,7 +123,7 @@ class JWTAuth:
         audience: str | Sequence[str] | None = None,
         issuer: str | None = None,
         owner_claim: str = "sub",
-        admin: Callable[[Claims], bool] = ClaimHas("role", "admin"),
+        admin: Callable[[Claims], bool] = ROLE_ADMIN,
         leeway: Duration = 5.0,
     ) -> None:
         if sum(source is not None for source in (secret, jwks, jwks_file)) != 1:

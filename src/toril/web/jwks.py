@@ -165,7 +165,7 @@ def check_url(url: str) -> str:
     parts = urlsplit(url)
     local = parts.scheme == "http" and is_loopback(parts.hostname)
     if not parts.hostname or not (parts.scheme == "https" or local):
-        raise ConfigError("jwks: expected an https:// URL (http:// only on loopback): keys must not be forged on the way.")
+        raise ConfigError("jwks: expected an https:// URL, or http:// on loopback: keys could be forged on the way.")
     if parts.username is not None or parts.password is not None:
         raise ConfigError("jwks: expected a URL without user and password; key sets are public.")
     return url

@@ -49,16 +49,16 @@ def why_not_local(connection: HTTPConnection) -> str | None:
     forwarded = [name for name in headers if name in _OF_PROXIES or name.startswith("x-forwarded-")]
     if forwarded:
         return f"a proxy has added {forwarded[0]!r}"
-    if not _is_local_authority(headers.get("host", "")):
+    if not _is_local(f"//{headers.get('host', '')}"):
         return "the Host header is no loopback name"
     origin = headers.get("origin")
-    if origin is not None and not is_loopback(urlsplit(origin).hostname):
+    if origin is not None and not _is_local(origin):
         return "the Origin header names another site"
     return None
 
 
-def _is_local_authority(host: str) -> bool:
+def _is_local(url: str) -> bool:
     try:
-        return is_loopback(urlsplit(f"//{host}").hostname)
+        return is_loopback(urlsplit(url).hostname)
     except ValueError:
         return False

@@ -50,9 +50,11 @@ class EventStream(Response):
         finally:
             for task in (sending, leaving):
                 task.cancel()
-            _, pending = await asyncio.wait({sending, leaving})
+            await asyncio.gather(sending, leaving, return_exceptions=True)
             await self._frames.aclose()
-        if not sending.cancelled() and (error := sending.exception()) is not None:
+        error = None if sending.cancelled() else sending.exception()
+        # Servers of newer ASGI versions say with an OSError that the client has gone.
+        if error is not None and not isinstance(error, OSError):
             raise error
 
     async def _send(self, send: Send) -> None:

@@ -1,0 +1,1 @@
+"""Toril over HTTP."""
