@@ -17,8 +17,8 @@ from rich.console import Console
 from docsnap.board import Board, Row
 from docsnap.children import Child, ChildFailed
 from docsnap.client import ApiClient
-from docsnap.lantern.server import HOST, LanternSite
-from docsnap.rounds import FolderBusy, Round, RoundFile, exclusive
+from docsnap.lantern.server import HOST, LanternSite, Pace
+from docsnap.rounds import FolderBusy, Round, RoundFile, exclusive, plan_round
 
 DATA_DIR = Path("docsnap-data")
 FIRST_PORT = 8000
@@ -31,35 +31,35 @@ class DemoFailed(Exception):
     """The demo cannot go on; the message says why."""
 
 
-def main(once: bool = False, port: int | None = None, data_dir: Path | str = DATA_DIR) -> int:
+def main(*, once: bool = False, port: int | None = None, data: Path | None = None) -> int:
     """Run the demo until Ctrl-C or SIGTERM.
 
     Args:
         once: end after the five jobs.
-        port: of the page; None takes 8000, or any free one when that is taken.
-        data_dir: folder of database, documents and logs; made when missing.
+        port: of the page; 0 takes any free one, None takes 8000 or, when that is taken, any free one.
+        data: folder of database, documents and logs, made when missing; None takes `docsnap-data` here.
 
     Returns:
         The exit code: 0, or 1 when a job failed, the five took more than two minutes (`once`), or nothing could start.
     """
     console = Console(highlight=False)
-    folder = Path(data_dir).resolve()
+    folder = (data or DATA_DIR).resolve()
     try:
         with exclusive(folder):
-            return asyncio.run(run(once=once, port=port or None, data_dir=folder, console=console))
+            return asyncio.run(run(once=once, port=port, data_dir=folder, console=console))
     except (DemoFailed, ChildFailed, FolderBusy, OSError) as error:
         console.print(f"[red]The demo stopped:[/] {error}", markup=True)
         return 1
 
 
-async def run(*, once: bool, port: int | None, data_dir: Path, console: Console) -> int:
+async def run(*, once: bool, port: int | None, data_dir: Path, console: Console, pace: Pace | None = None) -> int:
     """`main` for callers with an event loop and a folder of their own."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
-        working = asyncio.ensure_future(_work(once, port, data_dir, console))
+        working = asyncio.ensure_future(_work(once, port, data_dir, console, pace))
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -75,11 +75,11 @@ async def run(*, once: bool, port: int | None, data_dir: Path, console: Console)
             loop.remove_signal_handler(number)
 
 
-async def _work(once: bool, port: int | None, data_dir: Path, console: Console) -> int:
+async def _work(once: bool, port: int | None, data_dir: Path, console: Console, pace: Pace | None) -> int:
     file = RoundFile(data_dir)
     current = file.load()
     async with AsyncExitStack() as stack:
-        site = _open_site(current)
+        site = _open_site(current, pace)
         stack.callback(site.stop)
         current.site_port = site.port
         file.save(current)
@@ -88,27 +88,28 @@ async def _work(once: bool, port: int | None, data_dir: Path, console: Console) 
         client = await stack.enter_async_context(ApiClient(page))
         with console.status("Starting the API and the worker …"):
             await client.wait_until_up(children)
-        rows = await _five_jobs(client, site, current, file, console)
+        ids = await _five_jobs(client, site, current, file, console)
         console.print(f"The page with the same bars: [bold]{page}/[/]\n", markup=True)
-        ok = await _watch(client, [row.id for row in rows], children, console, ONCE_SECONDS if once else None)
-        first = next((row.id for row in rows), None)
-        _say_where(console, page, first, data_dir, ok)
+        ok = await _watch(client, ids, children, console, ONCE_SECONDS if once else None)
+        _say_where(console, page, ids[0], data_dir, ok)
+        if not once:
+            console.print("\nCtrl-C ends the demo.")
         while not once:
             _check(children)
             await asyncio.sleep(1.0)
     return 0 if ok else 1
 
 
-def _open_site(current: Round) -> LanternSite:
+def _open_site(current: Round, pace: Pace | None) -> LanternSite:
     try:
-        site = LanternSite(current.site_port)
+        site = LanternSite(current.site_port, pace)
     except OSError as error:
         if current.jobs:
             raise DemoFailed(
                 f"port {current.site_port}, which the demo site had last time, is taken now ({error.strerror}); "
-                "free it, or start afresh with another --data-dir"
+                "free it, or start afresh with another --data"
             ) from error
-        site = LanternSite(0)
+        site = LanternSite(0, pace)
     site.start()
     return site
 
@@ -141,29 +142,19 @@ async def _start_children(
 
 async def _five_jobs(
     client: ApiClient, site: LanternSite, current: Round, file: RoundFile, console: Console
-) -> list[Row]:
-    """The five jobs of this round: those of a demo that was interrupted, or new ones."""
-    known = {row.id: row for row in await client.rows()}
-    ours = {url: known[job_id] for url, job_id in current.jobs.items() if job_id in known}
-    # A demo can be killed between the answer of the API and its own note: such a job is found by its address.
-    unnoted = {row.url: row for row in known.values() if not row.finished and row.url in site.urls}
-    unfinished = [row for row in {**unnoted, **ours}.values() if not row.finished]
-    if unfinished:
-        ours = {**unnoted, **ours}
-        console.print(f"resuming {len(unfinished)} unfinished job{'' if len(unfinished) == 1 else 's'}")
-    elif len(ours) == len(current.jobs) < len(site.urls) and current.jobs:
-        console.print(f"{len(ours)} of {len(site.urls)} jobs are there already, the rest follows")
-    else:
-        ours = {}
-        console.print(f"Submitting {len(site.urls)} jobs, one for each book of the Lantern handbook.")
-    current.jobs = {url: row.id for url, row in ours.items()}
-    for url in site.urls:
-        if url not in current.jobs:
-            current.jobs[url] = await client.submit(url)
-            file.save(current)
+) -> list[str]:
+    """The ids of the five jobs: those of a demo that was interrupted, or new ones."""
+    plan = plan_round(current.jobs, await client.rows(), site.urls)
+    if plan.unfinished:
+        console.print(f"resuming {plan.unfinished} unfinished job{'' if plan.unfinished == 1 else 's'}")
+    if plan.missing:
+        console.print(f"Submitting {len(plan.missing)} jobs, one for each book of the Lantern handbook.")
+    current.jobs = plan.kept
     file.save(current)
-    rows = {row.id: row for row in await client.rows()}
-    return [rows[current.jobs[url]] for url in site.urls]
+    for url in plan.missing:
+        current.jobs[url] = await client.submit(url)
+        file.save(current)
+    return [current.jobs[url] for url in site.urls]
 
 
 async def _watch(
@@ -186,14 +177,12 @@ async def _watch(
     return all(row.state == "completed" for row in rows.values())
 
 
-def _say_where(console: Console, page: str, first: str | None, data_dir: Path, ok: bool) -> None:
+def _say_where(console: Console, page: str, first: str, data_dir: Path, ok: bool) -> None:
     if not ok:
         console.print(f"[red]Not every job succeeded;[/] the logs are in {data_dir / 'logs'}", markup=True)
     console.print(f"\nPage          [bold]{page}/[/]", markup=True)
-    if first is not None:
-        console.print(f"First result  [bold]{page}/documents/{first}[/]", markup=True)
-        console.print(f"As a file     {data_dir / 'documents' / first}.md", soft_wrap=True)
-    console.print("\nCtrl-C ends the demo.")
+    console.print(f"First result  [bold]{page}/documents/{first}[/]", markup=True)
+    console.print(f"As a file     {data_dir / 'documents' / first}.md", soft_wrap=True)
 
 
 def _check(children: Iterable[Child]) -> None:
@@ -207,7 +196,7 @@ def _page_port(wanted: int | None) -> int:
     Raises:
         DemoFailed: the wanted one is taken.
     """
-    for port in [wanted] if wanted else [FIRST_PORT, 0]:
+    for port in [FIRST_PORT, 0] if wanted is None else [wanted]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

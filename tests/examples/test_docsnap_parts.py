@@ -12,9 +12,10 @@ import jwt
 import pytest
 from fastapi import FastAPI
 
+from docsnap.board import Row
 from docsnap.browser import DEMO_OWNER, browser_routes, secure
 from docsnap.children import PACKAGE_HOME, Child, ChildFailed
-from docsnap.rounds import FolderBusy, Round, RoundFile, exclusive
+from docsnap.rounds import FolderBusy, Round, RoundFile, exclusive, plan_round
 from docsnap.settings import Settings, SettingsError, load_settings
 
 SECRET = "a secret of at least thirty-two characters"
@@ -95,6 +96,45 @@ def test_a_round_is_remembered_and_a_broken_note_starts_afresh(tmp_path: Path) -
     assert (tmp_path / "demo.json").stat().st_mode & 0o077 == 0
     (tmp_path / "demo.json").write_text("{broken")
     assert file.load().jobs == {}
+
+
+URLS = [f"http://127.0.0.1:7000/{book}/" for book in ("a", "b", "c", "d", "e")]
+
+
+def row(number: int, state: str, id: str = "") -> Row:
+    return Row(id or f"j{number}", URLS[number], state, 0.0, "")
+
+
+@pytest.mark.parametrize(
+    ("noted", "rows", "kept", "unfinished"),
+    [
+        ([], [], [], 0),
+        ([0, 1, 2, 3, 4], [row(n, "completed") for n in range(5)], [], 0),
+        ([0, 1, 2, 3, 4], [row(n, "failed" if n else "completed") for n in range(5)], [], 0),
+        ([0, 1, 2, 3, 4], [row(n, "active" if n > 2 else "completed") for n in range(5)], [0, 1, 2, 3, 4], 2),
+        ([0, 1], [row(n, "completed") for n in range(2)], [0, 1], 0),
+        ([0, 1], [row(n, "waiting") for n in range(3)], [0, 1, 2], 3),
+        ([0, 1, 2, 3, 4], [row(0, "delayed")], [0], 1),
+        ([], [row(0, "completed", "old")], [], 0),
+    ],
+    ids=[
+        "first start",
+        "all done, so a new round",
+        "all finished, some badly, so a new round",
+        "two unfinished",
+        "killed while submitting, what was submitted is done",
+        "killed between submitting and noting",
+        "finished ones were pruned meanwhile",
+        "a job of an older round",
+    ],
+)
+def test_an_interrupted_round_goes_on_and_nothing_is_submitted_twice(
+    noted: list[int], rows: list[Row], kept: list[int], unfinished: int
+) -> None:
+    plan = plan_round({URLS[n]: f"j{n}" for n in noted}, rows, URLS)
+    assert plan.kept == {URLS[n]: f"j{n}" for n in kept}
+    assert plan.missing == [url for n, url in enumerate(URLS) if n not in kept]
+    assert plan.unfinished == unfinished
 
 
 def test_one_folder_has_one_demo(tmp_path: Path) -> None:
