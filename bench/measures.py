@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contestants.protocol import Contestant, Handler
+from bench.scaling import scaling
 
 Figures = dict[str, float]
 
@@ -208,4 +209,12 @@ MEASURES = (
     Measure(name="drain", title="drain of no-op jobs, one worker", jobs=20_000, quick=3_000, run=drain),
     Measure(name="latency-inside", title="enqueue to start, one process", jobs=300, quick=100, run=latency_inside),
     Measure(name="latency-across", title="enqueue to start, two processes", jobs=300, quick=100, run=latency_across),
+    Measure(
+        name="scaling",
+        title="the front of a long line",
+        jobs=1_000_000,
+        quick=100_000,
+        run=scaling,
+        only=("toril",),
+    ),
 )

@@ -48,6 +48,11 @@ def warn(message: str) -> None:
     console(stderr=True).print(f"[yellow]note:[/] {escape(message)}", soft_wrap=True)
 
 
+def clean(text: object) -> str:
+    """Somebody else's text without the characters that steer a terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in str(text))
+
+
 def plain(text: object) -> str:
-    """Text of somebody else's, safe to stand in markup and without characters that steer a terminal."""
-    return escape("".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in str(text)))
+    """The same, safe to stand in markup too."""
+    return escape(clean(text))

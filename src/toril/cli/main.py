@@ -1,0 +1,76 @@
+"""`toril`: the commands, and how their errors are told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from toril.cli import demo, doctor, jobs, queues, stats, worker
+from toril.cli.enqueue import enqueue_job
+from toril.cli.screen import complain
+from toril.errors import TorilError
+
+USAGE = 2
+"""Exit code for what the caller can put right: a wrong argument, a store that is not there."""
+_INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """The root group: tells expected errors in one sentence, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TorilError as error:
+            complain(str(error))
+            raise typer.Exit(USAGE) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(_INTERRUPTED) from None
+        except BrokenPipeError:
+            # Whoever read our output has gone (`| head`). The interpreter must not complain again when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Background jobs that need nothing but a file.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"toril {version('toril')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Background jobs that need nothing but a file."""
+
+
+jobs.commands.command("enqueue")(enqueue_job)
+app.command("worker")(worker.worker)
+app.add_typer(jobs.commands, name="jobs")
+app.add_typer(queues.commands, name="queues")
+app.command("stats")(stats.stats)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """The entry point of the `toril` command."""
+    app()
