@@ -26,10 +26,10 @@ class TracedEngine:
         self.location = engine.location
         self.capabilities = engine.capabilities
         self._telemetry = telemetry
-        self.jobs = cast(JobStore, _TracedPort("jobs", JobStore, engine.jobs, telemetry))
-        self.inspect = cast(JobInspector, _TracedPort("inspect", JobInspector, engine.inspect, telemetry))
-        self.keyvalue = cast(KeyValueStore, _TracedPort("keyvalue", KeyValueStore, engine.keyvalue, telemetry))
-        self.bus = cast(Bus, _TracedPort("bus", Bus, engine.bus, telemetry))
+        self.jobs = cast(JobStore, _TracedPort("jobs", JobStore, engine, telemetry))
+        self.inspect = cast(JobInspector, _TracedPort("inspect", JobInspector, engine, telemetry))
+        self.keyvalue = cast(KeyValueStore, _TracedPort("keyvalue", KeyValueStore, engine, telemetry))
+        self.bus = cast(Bus, _TracedPort("bus", Bus, engine, telemetry))
 
     async def start(self) -> None:
         await _traced("engine", "start", self.inner.start, self._telemetry)()
@@ -43,12 +43,24 @@ class TracedEngine:
 
 
 class _TracedPort:
-    """The methods of one port protocol, each wrapped once."""
+    """The methods of one port protocol, each wrapped once. The port itself is looked up per call: an engine may have
+    none before its start.
+    """
 
-    def __init__(self, port: str, protocol: type[Any], inner: Any, telemetry: Telemetry) -> None:
+    def __init__(self, port: str, protocol: type[Any], engine: Engine, telemetry: Telemetry) -> None:
         for name, member in vars(protocol).items():
             if inspect.iscoroutinefunction(member) and not name.startswith("_"):
-                setattr(self, name, _traced(port, name, getattr(inner, name), telemetry))
+                setattr(self, name, _traced(port, name, _late(engine, port, member), telemetry))
+
+
+def _late(engine: Engine, port: str, member: Any) -> Callable[..., Any]:
+    name = member.__name__
+
+    @functools.wraps(member)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(getattr(engine, port), name)(*args, **kwargs)
+
+    return call
 
 
 def _traced(port: str, name: str, method: Callable[..., Any], telemetry: Telemetry) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from toril.engine.ports.bus import Event
@@ -131,7 +131,7 @@ class JobHandle(Generic[R]):
         """`cancel` for synchronous code; blocks."""
         return self._desk.blocking.run(lambda: self.cancel(reason, by))
 
-    async def events(self, after: str | None = None) -> AsyncIterator[JobEvent]:
+    async def events(self, after: str | None = None) -> AsyncGenerator[JobEvent, None]:
         """What happens to the job, until it has finished.
 
         Begins with a `Snapshot`, then events come live. With `after`, the id of an event seen earlier, what happened

@@ -49,7 +49,7 @@ class Signature:
     def __init__(self, function: Callable[..., Any], what: str) -> None:
         """`what` names the task in errors. Raises ConfigError for a function that cannot be a task."""
         self._what = what
-        self.is_async = _is_async(function, what)
+        self.is_async = is_async_function(function, what)
         parameters = list(inspect.signature(function).parameters.values())
         hints = _type_hints(function, what)
         self.wants_context = bool(parameters) and hints.get(parameters[0].name) is Context
@@ -135,7 +135,8 @@ class Signature:
         return InvalidArguments(f"{self._what}: {listed}.", fields)
 
 
-def _is_async(function: Callable[..., Any], what: str) -> bool:
+def is_async_function(function: Callable[..., Any], what: str) -> bool:
+    """Whether a function is an `async def`. Raises ConfigError for what cannot be a task at all."""
     if not callable(function) or isinstance(function, type):
         raise ConfigError(f"{what}: expected a function, got {function!r}.")
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
