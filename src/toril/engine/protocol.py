@@ -46,10 +46,18 @@ class Engine(Protocol):
     location: str
     """Where it is, for people: an absolute path or a URL without password."""
     capabilities: Capabilities
-    jobs: JobStore
-    inspect: JobInspector
-    keyvalue: KeyValueStore
-    bus: Bus
+
+    @property
+    def jobs(self) -> JobStore: ...
+
+    @property
+    def inspect(self) -> JobInspector: ...
+
+    @property
+    def keyvalue(self) -> KeyValueStore: ...
+
+    @property
+    def bus(self) -> Bus: ...
 
     async def start(self) -> None:
         """Open the store, check it, bring its schema up to date. Starting twice is once."""

@@ -114,11 +114,12 @@ class CancelAnswer(StrEnum):
 
 
 class Progress(NamedTuple):
-    """A report of progress from a running job. `value` is JSON text."""
+    """A report of progress from a running job. `value` is JSON text, `at` wall time in milliseconds."""
 
     id: str
     token: str
     value: str
+    at: int
 
 
 class LogLine(NamedTuple):

@@ -29,12 +29,18 @@ _EVERYTHING = "*"
 class Wakeups:
     """The waiters of one engine, and the doors to those of other processes. Safe to use from any thread.
 
-    `folder` is None for a store of this process alone; `versions` answers SQLite's counter of foreign commits.
+    `folder` is None for a store of this process alone; `versions` answers SQLite's counter of foreign commits, and
+    `release` lets go of what it reads from.
     """
 
-    def __init__(self, folder: Path | None = None, versions: Callable[[], int] | None = None) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path | None = None,
+        versions: Callable[[], int] | None = None,
+        release: Callable[[], None] | None = None,
+    ) -> None:
         self._versions = versions
+        self._release = release
         self._lock = threading.Lock()
         self._waiters: dict[str, set[_Waiter]] = {}
         self._counts: dict[str, int] = {}
@@ -77,6 +83,8 @@ class Wakeups:
         if self._mailbox is not None:
             self._mailbox.close()
         self._deliver([_EVERYTHING])
+        if self._release is not None:
+            self._release()
 
     def _anybody(self) -> bool:
         return bool(self._waiters)
@@ -168,8 +176,10 @@ class _Mailbox:
         with self._lock:
             if self._closed:
                 return
-            opened = [self._open_door(kind) for kind in kinds if kind not in self._doors]
-            if opened and self._thread is not None:
+            missing = [kind for kind in kinds if kind not in self._doors]
+            for kind in missing:
+                self._open_door(kind)
+            if missing and self._doors and self._thread is not None:
                 # The thread waits at the old doors: an empty datagram makes it look again.
                 with contextlib.suppress(OSError):
                     self._sender.sendto(b"", self._path(next(iter(self._doors))))

@@ -24,6 +24,8 @@ CREATE TABLE jobs (
     name TEXT NOT NULL,
     data TEXT NOT NULL,
     opts TEXT NOT NULL,
+    -- 1 when another producer made it: default retention leaves such jobs alone
+    foreign_made INTEGER NOT NULL,
     priority INTEGER NOT NULL,
     created INTEGER NOT NULL,
     changed INTEGER NOT NULL,
@@ -47,6 +49,8 @@ CREATE TABLE jobs (
 
 CREATE INDEX jobs_place ON jobs (queue, state, place);
 CREATE INDEX jobs_cancel ON jobs (queue) WHERE cancel IS NOT NULL AND state = 4;
+
+CREATE INDEX jobs_foreign ON jobs (queue, state) WHERE foreign_made = 1;
 
 CREATE TABLE counts (
     queue INTEGER NOT NULL,

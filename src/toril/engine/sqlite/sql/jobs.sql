@@ -1,11 +1,12 @@
 -- The hot path: adding, taking, finishing, renewing, recovering, pruning, cancelling, reporting.
 -- State and kind numbers: see migrations/0001_initial.sql. {rows} stands for as many rows of parameters as are given.
+-- CROSS JOIN keeps the written order: few ids that are asked for first, then one look-up in jobs for each.
 
 -- name: queue
 SELECT id, paused FROM queues WHERE name = :queue
 
 -- name: make_queue
-INSERT INTO queues (name) VALUES (:queue) ON CONFLICT (name) DO NOTHING
+INSERT INTO queues (name) VALUES (:queue) RETURNING id
 
 -- name: back_of_line
 UPDATE queues SET back = back + :n WHERE id = :queue RETURNING back
@@ -17,8 +18,8 @@ UPDATE queues SET front = front - :n WHERE id = :queue RETURNING front
 SELECT coalesce(max(seq), 0) FROM jobs
 
 -- name: insert
-INSERT INTO jobs (id, queue, state, place, name, data, opts, priority, created, changed)
-SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10
+INSERT INTO jobs (id, queue, state, place, name, data, opts, foreign_made, priority, created, changed)
+SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11
 FROM (VALUES {rows}) WHERE true
 ON CONFLICT (id, queue) DO NOTHING
 
@@ -41,7 +42,7 @@ VALUES (:worker, :queue, :seq, :expires, :codes, :taken)
 
 -- name: finishing
 SELECT json_group_array(json_array(jobs.id, seq, state, place, token, priority, attempts, starts, cancel))
-FROM json_each(:ids) AS asked JOIN jobs ON jobs.id = asked.value AND jobs.queue = :queue
+FROM json_each(:ids) AS asked CROSS JOIN jobs ON jobs.id = asked.value AND jobs.queue = :queue
 
 -- name: finish
 UPDATE jobs SET
@@ -83,7 +84,7 @@ WHERE seq IN (SELECT value FROM json_each(:seqs))
 
 -- name: taken
 SELECT json_group_array(json_array(jobs.id, name, data, opts, created, attempts, starts, stalls, deferred))
-FROM json_each(:seqs) AS asked JOIN jobs ON jobs.seq = asked.value
+FROM json_each(:seqs) AS asked CROSS JOIN jobs ON jobs.seq = asked.value
 WHERE state = 4 AND token = :token
 
 -- name: cancels
@@ -91,17 +92,17 @@ SELECT id, token, cancel FROM jobs
 WHERE queue = :queue AND state = 4 AND cancel IS NOT NULL AND token BETWEEN :worker || ':' AND :worker || ';'
 
 -- name: renew
-UPDATE jobs SET place = :until FROM (VALUES {rows})
+UPDATE jobs SET place = column5 FROM (VALUES {rows})
 WHERE id = column1 AND queue = column2 AND token = column3 AND state = 4 AND place > column4
 
 -- name: held
 SELECT json_group_array(json_array(asked.key, jobs.place, jobs.cancel))
-FROM json_each(:locks) AS asked JOIN jobs ON jobs.id = asked.value ->> 0 AND jobs.queue = asked.value ->> 1
+FROM json_each(:locks) AS asked CROSS JOIN jobs ON jobs.id = asked.value ->> 0 AND jobs.queue = asked.value ->> 1
 WHERE jobs.token = asked.value ->> 2 AND jobs.state = 4
 
 -- name: expired
 SELECT seq, id, stalls, starts, worker, processed, cancel FROM jobs
-WHERE queue = :queue AND state = 4 AND place <= :now ORDER BY place DESC, seq DESC LIMIT :limit
+WHERE queue = :queue AND state = 4 AND place <= :now ORDER BY place, seq LIMIT :limit
 
 -- name: requeue
 UPDATE jobs SET
@@ -123,19 +124,22 @@ SELECT column1, column2, column3, column4, column5, column6 FROM (VALUES {rows})
 DELETE FROM jobs WHERE seq IN (
     SELECT seq FROM jobs
     WHERE queue = :queue AND state = :state AND place <= :before
-        AND (NOT :ours OR json_type(opts, '$.toril') = 'object')
+        AND (:foreign OR foreign_made = 0)
     ORDER BY place, seq LIMIT :limit
 )
 
 -- name: prune_many
 DELETE FROM jobs WHERE seq IN (
     SELECT seq FROM jobs
-    WHERE queue = :queue AND state = :state AND (NOT :ours OR json_type(opts, '$.toril') = 'object')
+    WHERE queue = :queue AND state = :state AND (:foreign OR foreign_made = 0)
     ORDER BY place, seq LIMIT :limit
 )
 
 -- name: count
 SELECT n FROM counts WHERE queue = :queue AND state = :state
+
+-- name: count_foreign
+SELECT count(*) FROM jobs WHERE queue = :queue AND state = :state AND foreign_made = 1
 
 -- name: delete
 DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(:seqs))
@@ -157,7 +161,7 @@ DELETE FROM exchanges WHERE (worker, queue, seq) IN
 DELETE FROM batches WHERE batch IN (SELECT batch FROM batches WHERE expires <= :now ORDER BY expires LIMIT :limit)
 
 -- name: cancelling
-SELECT seq, state, place, cancel, starts FROM jobs WHERE queue = :queue AND id = :id
+SELECT seq, state FROM jobs WHERE queue = :queue AND id = :id
 
 -- name: request_cancel
 UPDATE jobs SET cancel = coalesce(cancel, :cancel) WHERE seq = :seq
@@ -168,8 +172,7 @@ UPDATE jobs SET
 WHERE seq = :seq
 
 -- name: running
-SELECT json_group_array(json_array(asked.key, jobs.seq)) FROM json_each(:runs) AS asked
-JOIN jobs ON jobs.id = asked.value ->> 0 AND jobs.queue = :queue
+SELECT json_group_array(json_array(asked.key, jobs.seq)) FROM json_each(:runs) AS asked CROSS JOIN jobs ON jobs.id = asked.value ->> 0 AND jobs.queue = :queue
 WHERE jobs.token = asked.value ->> 1 AND jobs.state = 4
 
 -- name: set_progress

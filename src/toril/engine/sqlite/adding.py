@@ -1,0 +1,71 @@
+"""Adding jobs: one transaction for a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from toril.engine.ports.jobs import Added
+from toril.engine.sqlite.rows import DELAYED, line_place, line_state
+from toril.engine.sqlite.statements import load
+from toril.engine.sqlite.transaction import Transaction
+from toril.jobs.model import NewJob
+from toril.kernel import codec
+
+_SQL = load("jobs")
+_BATCH_REMEMBERED_MS = 10 * 60 * 1000
+_OURS = '"toril":{'
+
+
+def add_jobs(tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str, now: int) -> Added:
+    """Store jobs that are not there yet; a batch that was added before adds nothing."""
+    ids = tuple(job.id for job in jobs)
+    earlier = tx.value(_SQL["batch"], batch=batch, now=now)
+    if earlier is not None:
+        return Added(ids, tuple(flag == "1" for flag in earlier))
+    queue_id = queue_number(tx, queue)
+    newest = tx.value(_SQL["newest"])
+    added = tx.spread(_SQL["insert"], _rows(tx, queue_id, jobs, now)) if jobs else 0
+    created = tuple(True for _ in ids) if added == len(ids) else _created(tx, queue_id, ids, newest)
+    flags = "".join("1" if each else "0" for each in created)
+    tx.run(_SQL["remember_batch"], batch=batch, expires=now + _BATCH_REMEMBERED_MS, created=flags)
+    if added:
+        tx.touched |= {f"w:{queue}", f"e:{queue}"}
+    return Added(ids, created)
+
+
+def queue_number(tx: Transaction, queue: str) -> int:
+    """The number of a queue, which is made if it is new."""
+    found: int | None = tx.value(_SQL["queue"], queue=queue)
+    return int(tx.value(_SQL["make_queue"], queue=queue)) if found is None else found
+
+
+def _rows(tx: Transaction, queue_id: int, jobs: Sequence[NewJob], now: int) -> list[tuple[Any, ...]]:
+    behind = sum(1 for job in jobs if not job.lifo)
+    ahead = len(jobs) - behind
+    back = tx.value(_SQL["back_of_line"], queue=queue_id, n=behind) - behind if behind else 0
+    # The last of several lifo jobs stands foremost, so their places are given from the old front downwards.
+    front = tx.value(_SQL["front_of_line"], queue=queue_id, n=ahead) + ahead if ahead else 0
+    rows = []
+    for id_, name, data, opts, timestamp, delay_ms, priority, lifo in jobs:
+        if lifo:
+            front -= 1
+        else:
+            back += 1
+        if delay_ms > 0:
+            state, place = DELAYED, now + delay_ms
+        else:
+            state, place = line_state(priority), line_place(priority, front if lifo else back)
+        foreign = 0 if _OURS in opts else 1
+        rows.append((id_, queue_id, state, place, name, data, opts, foreign, priority, timestamp, now))
+    return rows
+
+
+def _created(tx: Transaction, queue_id: int, ids: Sequence[str], newest: int) -> tuple[bool, ...]:
+    """Which jobs were not there before: not the ones that are older than the batch, nor the second of two in it."""
+    known = set(codec.decode(tx.value(_SQL["among_older"], queue=queue_id, newest=newest, ids=codec.encode(ids))))
+    created = []
+    for id_ in ids:
+        created.append(id_ not in known)
+        known.add(id_)
+    return tuple(created)

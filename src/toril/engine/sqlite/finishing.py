@@ -1,0 +1,151 @@
+"""Turning ended runs into rows: which outcome leads where. Pure functions; `jobs.py` reads before and writes after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from toril.engine.ports.jobs import Code, Finish
+from toril.engine.sqlite.rows import (
+    ACTIVE,
+    COMPLETED,
+    DELAYED,
+    FAILED,
+    WAITING,
+    cancel_entry,
+    cancel_of,
+    history_entry,
+    line_place,
+    line_state,
+    sayable,
+)
+from toril.jobs import outcome as out
+from toril.jobs.model import AttemptRecord, CancelRequest
+from toril.jobs.options import Keep
+from toril.jobs.states import Cause
+from toril.kernel import codec
+
+_COUNTED = frozenset({Cause.DONE, Cause.RETRY, Cause.FAILED})
+
+
+class Stored(NamedTuple):
+    """What the database holds of a job that is to be finished."""
+
+    id: str
+    seq: int
+    state: int
+    place: int
+    token: str | None
+    priority: int
+    attempts: int
+    starts: int
+    cancel: str | None
+
+
+class Plan(NamedTuple):
+    """What to write: `rows` for the statement `finish`; `back` and `front` count the places in line that they need.
+
+    `kept` are the retentions to apply, by state; `gone` are jobs that are not kept at all.
+    """
+
+    codes: tuple[Code, ...]
+    endings: tuple[tuple[Stored, Finish], ...]
+    kept: dict[int, Keep]
+    gone: tuple[int, ...]
+
+
+def plan(finished: Sequence[Finish], stored: Iterable[Sequence[Any]], now: int) -> Plan:
+    """Check every ended run by itself, before anything is written."""
+    by_id = {row[0]: Stored(*row) for row in stored}
+    codes: list[Code] = []
+    endings: list[tuple[Stored, Finish]] = []
+    kept: dict[int, Keep] = {}
+    gone: list[int] = []
+    for finish in finished:
+        job = by_id.get(finish.id)
+        code = _check(job, finish, now)
+        codes.append(code)
+        if job is None or code is not Code.OK:
+            continue
+        finish = _with_pending_cancel(job, finish)
+        # The lock is used up: a second outcome for the same run in one call must not pass.
+        by_id[finish.id] = job._replace(token=None)
+        endings.append((job, finish))
+        if finish.keep is not None and isinstance(finish.outcome, out.Done | out.Failed | out.Cancelled):
+            if finish.keep.count == 0:
+                gone.append(job.seq)
+            else:
+                kept[COMPLETED if isinstance(finish.outcome, out.Done) else FAILED] = finish.keep
+    return Plan(tuple(codes), tuple(endings), kept, tuple(gone))
+
+
+def _check(job: Stored | None, finish: Finish, now: int) -> Code:
+    if job is None:
+        return Code.MISSING
+    if job.token != finish.token or (job.state == ACTIVE and job.place <= now):
+        return Code.LOCK_LOST
+    if job.state != ACTIVE:
+        return Code.NOT_ACTIVE
+    if isinstance(finish.outcome, out.Done):
+        try:
+            codec.decode(finish.outcome.result)
+        except (ValueError, TypeError):
+            return Code.BROKEN
+    return Code.OK
+
+
+def _with_pending_cancel(job: Stored, finish: Finish) -> Finish:
+    """A job whose cancellation was requested does not go back in line, whatever its worker made of it."""
+    request = cancel_of(job.cancel)
+    if request is None or not isinstance(finish.outcome, out.Retry | out.Snooze | out.Released):
+        return finish
+    return finish._replace(outcome=out.Cancelled(request.reason, request.by))
+
+
+def places_needed(endings: Sequence[tuple[Stored, Finish]]) -> tuple[int, int]:
+    """How many places at the back and at the front of the line the outcomes need."""
+    back = front = 0
+    for _, finish in endings:
+        if isinstance(finish.outcome, out.Retry | out.Snooze) and finish.outcome.delay_ms <= 0:
+            back += 1
+        elif isinstance(finish.outcome, out.Released):
+            front += 1
+    return back, front
+
+
+def rows(
+    endings: Sequence[tuple[Stored, Finish]], *, worker: str, now: int, back: int, front: int
+) -> list[tuple[Any, ...]]:
+    """Parameters for the statement `finish`. `back` and `front` are the first free places at either end of the line."""
+    result = []
+    for job, finish in endings:
+        outcome = finish.outcome
+        state, place = WAITING, 0
+        ended: int | None = None
+        answer: str | None = None
+        reason: str | None = None
+        cancel: str | None = None
+        if isinstance(outcome, out.Done):
+            state, place, ended, answer = COMPLETED, finish.ended, finish.ended, outcome.result
+        elif isinstance(outcome, out.Failed):
+            state, place, ended, reason = FAILED, finish.ended, finish.ended, sayable(outcome.reason)
+        elif isinstance(outcome, out.Cancelled):
+            state, place, ended = FAILED, finish.ended, finish.ended
+            reason = sayable(out.failed_reason(outcome.reason))
+            cancel = cancel_entry(CancelRequest(sayable(outcome.by), sayable(outcome.reason), now))
+        elif isinstance(outcome, out.Released):
+            place, front = front, front + 1
+        else:
+            reason = sayable(outcome.reason) if isinstance(outcome, out.Retry) else None
+            if outcome.delay_ms > 0:
+                state, place = DELAYED, now + outcome.delay_ms
+            else:
+                state, place, back = line_state(job.priority), line_place(job.priority, back), back + 1
+        counted = 1 if outcome.cause in _COUNTED else 0
+        stack = sayable(outcome.stack) if isinstance(outcome, out.Retry | out.Failed) else ""
+        record = AttemptRecord(job.starts, worker, finish.started, finish.ended, outcome.cause, reason)
+        kept_cancel = job.cancel if job.cancel is not None else cancel
+        result.append(
+            (job.seq, state, place, now, ended, counted, answer, reason, kept_cancel, history_entry(record, stack))
+        )
+    return result

@@ -1,0 +1,245 @@
+"""`JobInspector` on SQLite: reads on the reader's connection, changes on the writer's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from toril.engine.ports.inspect import Changed, JobInspector, JobPage, LogPage, QueueInfo
+from toril.engine.sqlite.adding import queue_number
+from toril.engine.sqlite.connection import SqliteThread
+from toril.engine.sqlite.jobs import put_in_line
+from toril.engine.sqlite.rows import (
+    ACTIVE,
+    COMPLETED,
+    DELAYED,
+    FAILED,
+    NUMBERS,
+    PAUSED,
+    PRIORITIZED,
+    REMOVED,
+    RESUMED,
+    WAITING,
+    job_of,
+)
+from toril.engine.sqlite.statements import load
+from toril.engine.sqlite.transaction import Transaction
+from toril.errors import ConfigError, JobLocked
+from toril.jobs.model import Counts, Job
+from toril.jobs.states import State
+from toril.kernel import codec
+
+_SQL = load("inspect")
+_FURTHEST = 1 << 62
+
+
+class SqliteJobInspector:
+    """The cold path on one SQLite store."""
+
+    def __init__(self, writer: SqliteThread, reader: SqliteThread) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def get(self, id: str, queue: str | None = None) -> Job | None:
+        row = await self._reader.run(lambda tx: tx.row(_SQL["whole"], id=id, queue=queue))
+        return None if row is None else job_of(row)
+
+    async def list(
+        self,
+        queue: str,
+        states: Sequence[State],
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        newest_first: bool = False,
+        name: str | None = None,
+        owner: str | None = None,
+    ) -> JobPage:
+        numbers = [NUMBERS[state] for state in states]
+        start = _read_cursor(cursor, numbers, newest_first)
+
+        def operation(tx: Transaction) -> JobPage:
+            row = tx.row(_SQL["queue"], queue=queue)
+            found: list[tuple[Any, ...]] = []
+            index, place, seq = start
+            while row is not None and index < len(numbers) and len(found) <= limit:
+                found += tx.rows(
+                    _SQL["page_down" if newest_first else "page_up"],
+                    queue=row[0],
+                    queue_name=queue,
+                    state=numbers[index],
+                    place=place,
+                    seq=seq,
+                    name=name,
+                    owner=owner,
+                    limit=limit + 1 - len(found),
+                )
+                index, (place, seq) = index + 1, _ends(newest_first)
+            page = found[:limit]
+            more = len(found) > limit and page
+            after = f"{page[-1][2]}.{page[-1][3]}.{page[-1][-1]}" if more else None
+            return JobPage(tuple(job_of(each[:-1]) for each in page), after)
+
+        return await self._reader.run(operation)
+
+    async def logs(self, queue: str, id: str, *, start: int = 0, limit: int = 1000) -> LogPage:
+        def operation(tx: Transaction) -> LogPage:
+            lines = tx.rows(_SQL["lines"], queue=queue, id=id, start=start, limit=limit)
+            return LogPage(tuple(row[0] for row in lines), tx.value(_SQL["count_lines"], queue=queue, id=id))
+
+        return await self._reader.run(operation)
+
+    async def counts(self, queue: str) -> Counts:
+        rows = await self._reader.run(lambda tx: tx.rows(_SQL["counts"], queue=queue))
+        return Counts(*(row[0] for row in rows))
+
+    async def queues(self) -> tuple[QueueInfo, ...]:
+        rows = await self._reader.run(lambda tx: tx.rows(_SQL["queues"]))
+        return tuple(QueueInfo(name, bool(paused), Counts(*codec.decode(counts))) for name, paused, counts in rows)
+
+    async def pause(self, queue: str, *, now: int) -> None:
+        await self._set_paused(queue, True, now)
+
+    async def resume(self, queue: str, *, now: int) -> None:
+        await self._set_paused(queue, False, now)
+
+    async def is_paused(self, queue: str) -> bool:
+        row = await self._reader.run(lambda tx: tx.row(_SQL["queue"], queue=queue))
+        return row is not None and bool(row[1])
+
+    async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
+        def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:
+            tx.run(_SQL["clear"], seqs=codec.encode([job[1] for job in jobs]))
+            put_in_line(tx, queue_id, [(job[1], job[3]) for job in jobs], now)
+
+        return await self._change(queue, ids, lambda state, _: state in (COMPLETED, FAILED), change)
+
+    async def promote(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
+        def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:
+            put_in_line(tx, queue_id, [(job[1], job[3]) for job in jobs], now)
+
+        return await self._change(queue, ids, lambda state, _: state == DELAYED, change)
+
+    async def remove(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
+        def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:
+            tx.run(_SQL["delete"], seqs=codec.encode([job[1] for job in jobs]))
+            for job in jobs:
+                tx.run(_SQL["emit"], queue=queue_id, kind=REMOVED, job=ids[job[0]], at=now, prev=job[2])
+
+        return await self._change(queue, ids, lambda state, place: state != ACTIVE or place <= now, change)
+
+    async def drain(self, queue: str, *, delayed: bool, now: int, limit: int = 1000) -> int:
+        states = codec.encode([WAITING, PRIORITIZED, *([DELAYED] if delayed else [])])
+
+        def operation(tx: Transaction) -> int:
+            row = tx.row(_SQL["queue"], queue=queue)
+            return 0 if row is None else tx.run(_SQL["drain"], queue=row[0], states=states, limit=limit)
+
+        return await self._writer.run(operation)
+
+    async def clean(self, queue: str, state: State, *, before: int, now: int, limit: int = 1000) -> int:
+        def operation(tx: Transaction) -> int:
+            row = tx.row(_SQL["queue"], queue=queue)
+            if row is None:
+                return 0
+            number = NUMBERS[state]
+            if state.finished:
+                return tx.run(_SQL["clean_finished"], queue=row[0], state=number, before=before, limit=limit)
+            return tx.run(_SQL["clean_unfinished"], queue=row[0], state=number, before=before, now=now, limit=limit)
+
+        return await self._writer.run(operation)
+
+    async def obliterate(self, queue: str, *, force: bool, now: int, limit: int = 1000) -> bool:
+        active, done = await self._writer.run(lambda tx: _obliterate(tx, queue, force, limit))
+        if active:
+            raise JobLocked(
+                f"Queue {queue!r} is paused but not obliterated: {active} of its jobs are running. "
+                "Wait for them, or use force to delete them under their workers."
+            )
+        return done
+
+    async def _set_paused(self, queue: str, paused: bool, now: int) -> None:
+        def operation(tx: Transaction) -> None:
+            queue_id = queue_number(tx, queue)
+            if tx.run(_SQL["set_paused"], queue=queue_id, paused=int(paused)):
+                kind = PAUSED if paused else RESUMED
+                tx.run(_SQL["emit"], queue=queue_id, kind=kind, job="", at=now, prev=None)
+                tx.touched |= {f"w:{queue}", f"e:{queue}"}
+
+        await self._writer.run(operation)
+
+    async def _change(
+        self,
+        queue: str,
+        ids: Sequence[str],
+        allowed: Callable[[int, int], bool],
+        change: Callable[[Transaction, int, Sequence[_Found]], None],
+    ) -> tuple[Changed, ...]:
+        """Change those of the jobs whose state and place allow it."""
+
+        def operation(tx: Transaction) -> tuple[Changed, ...]:
+            row = tx.row(_SQL["queue"], queue=queue)
+            if row is None:
+                return tuple(Changed.MISSING for _ in ids)
+            codes = [Changed.MISSING] * len(ids)
+            jobs: dict[int, _Found] = {}
+            found = codec.decode(tx.value(_SQL["some"], ids=codec.encode(ids), queue=row[0]))
+            for number, seq, state, priority, place in sorted(found):
+                if seq in jobs:
+                    # Named twice: what the first did, the second finds done.
+                    codes[number] = Changed.REFUSED
+                elif allowed(state, place):
+                    codes[number] = Changed.OK
+                    jobs[seq] = (number, seq, state, priority)
+                else:
+                    codes[number] = Changed.LOCKED if state == ACTIVE else Changed.REFUSED
+            if jobs:
+                change(tx, row[0], list(jobs.values()))
+                tx.touched |= {f"w:{queue}", f"e:{queue}"}
+            return tuple(codes)
+
+        return await self._writer.run(operation)
+
+
+_Found = tuple[int, int, int, int]
+"""A job that an operation names: its index among the given ids, its number, state and priority."""
+
+
+def _obliterate(tx: Transaction, queue: str, force: bool, limit: int) -> tuple[int, bool]:
+    """Delete a part of a queue. Answers how many active jobs forbid it, and whether nothing is left."""
+    row = tx.row(_SQL["queue"], queue=queue)
+    if row is None:
+        return 0, True
+    tx.run(_SQL["set_paused"], queue=row[0], paused=1)
+    active = Counts(*(count[0] for count in tx.rows(_SQL["counts"], queue=queue))).active
+    if active and not force:
+        return active, False
+    if tx.run(_SQL["obliterate_jobs"], queue=row[0], limit=limit) == limit:
+        return 0, False
+    if tx.run(_SQL["obliterate_events"], queue=row[0], limit=limit * 5) == limit * 5:
+        return 0, False
+    for name in ("obliterate_exchanges", "obliterate_counts", "obliterate_queue"):
+        tx.run(_SQL[name], queue=row[0])
+    tx.touched.add(f"e:{queue}")
+    return 0, True
+
+
+def _ends(newest_first: bool) -> tuple[int, int]:
+    """Where a listing begins: before every place."""
+    return (_FURTHEST, _FURTHEST) if newest_first else (-_FURTHEST, -_FURTHEST)
+
+
+def _read_cursor(cursor: str | None, numbers: Sequence[int], newest_first: bool) -> tuple[int, int, int]:
+    """Which of the states to go on with, and after which place and number."""
+    if cursor is None:
+        return (0, *_ends(newest_first))
+    try:
+        state, place, seq = (int(part) for part in cursor.split("."))
+        return numbers.index(state), place, seq
+    except ValueError:
+        raise ConfigError(
+            f"cursor: expected the cursor of an earlier page of this listing, got {cursor!r}. Begin again without one."
+        ) from None
+
+
+_: type[JobInspector] = SqliteJobInspector
