@@ -31,7 +31,8 @@ class CancelCases(Cases):
 
     @pytest.mark.parametrize("state", IN_LINE)
     async def test_a_job_that_is_not_running_will_not_run(self, stage: Stage, state: State) -> None:
-        """It is cancelled for every reader at once, no worker runs it, and it ends as failed with that reason."""  # A06
+        """It is cancelled for every reader at once, no worker runs it, and it ends as failed with that reason."""
+        # A06
         await stage.bring("a", state)
         await stage.elapse(100)
         assert await cancel(stage) is CancelAnswer.CANCELLED
@@ -145,7 +146,7 @@ class CancelCases(Cases):
         assert await cancel(stage) is CancelAnswer.FINISHED
         assert await stage.read("a") == before
 
-    async def test_a_missing_job_is_missing(self, stage: Stage) -> None:
+    async def test_cancelling_a_missing_job(self, stage: Stage) -> None:
         """No such job in this queue, though there is one in another."""
         await stage.add("a", queue="other")
         assert await cancel(stage) is CancelAnswer.MISSING

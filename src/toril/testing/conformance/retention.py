@@ -100,14 +100,14 @@ class RetentionCases(Cases):
         """After eight days completed jobs are gone, failed ones are kept for fourteen."""  # S0-06
         await finish(stage, "ok1", "ok2")
         await finish(stage, "bad", outcome=Failed("no", ""))
-        bounds = {"completed": Keep(7 * DAY_S, None), "failed": Keep(14 * DAY_S, None)}
+        ok, bad = Keep(7 * DAY_S, None), Keep(14 * DAY_S, None)
         await stage.elapse(6 * DAY)
-        assert await prune(stage, **bounds) == 0
+        assert await prune(stage, completed=ok, failed=bad) == 0
         await stage.elapse(2 * DAY)
-        assert await prune(stage, **bounds) == 2
+        assert await prune(stage, completed=ok, failed=bad) == 2
         assert await stage.ids(State.COMPLETED, State.FAILED) == ["bad"]
         await stage.elapse(7 * DAY)
-        assert await prune(stage, **bounds) == 1
+        assert await prune(stage, completed=ok, failed=bad) == 1
         assert (await stage.counts()).total == 0
 
     async def test_prune_by_count(self, stage: Stage) -> None:
@@ -155,10 +155,10 @@ class RetentionCases(Cases):
         """At most `limit` jobs of each state go per call, oldest first; calling again gets the rest."""
         await finish(stage, *(f"c{number}" for number in range(12)))
         await finish(stage, *(f"f{number}" for number in range(3)), outcome=Failed("no", ""))
-        bounds = {"completed": Keep(None, 0), "failed": Keep(None, 0)}
-        assert await prune(stage, limit=5, **bounds) == 8
+        none = Keep(None, 0)
+        assert await prune(stage, limit=5, completed=none, failed=none) == 8
         assert await stage.ids(State.COMPLETED) == [f"c{number}" for number in range(5, 12)]
-        assert [await prune(stage, limit=5, **bounds) for _ in range(3)] == [5, 2, 0]
+        assert [await prune(stage, limit=5, completed=none, failed=none) for _ in range(3)] == [5, 2, 0]
 
     async def test_prune_is_per_queue(self, stage: Stage) -> None:
         """The jobs of another queue stay, and an unknown queue has none."""

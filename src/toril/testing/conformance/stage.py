@@ -56,12 +56,12 @@ def ids_of(jobs: Sequence[TakenJob] | Sequence[Job]) -> list[str]:
 class HandWorker:
     """A worker that does nothing by itself: it counts `seq`, makes tokens, and remembers what it took."""
 
-    def __init__(self, stage: Stage, name: str, queue: str, jobs: JobStore) -> None:
+    def __init__(self, stage: Stage, name: str, queue: str, engine: Engine | None) -> None:
         self.name = name
         self.queue = queue
         self.tokens: dict[str, str] = {}
         self._stage = stage
-        self._jobs = jobs
+        self._engine = engine
         self._seq = 0
         self._last: tuple[str, tuple[Finish, ...], int, int] = ("", (), 0, LOCK_MS)
 
@@ -74,7 +74,8 @@ class HandWorker:
     async def repeat(self) -> Exchanged:
         """The last exchange once more, as after a lost reply; the time is the present one."""
         token, finished, want, lock_ms = self._last
-        answer = await self._jobs.exchange(
+        engine = self._engine or self._stage.engine
+        answer = await engine.jobs.exchange(
             self.queue,
             worker=self.name,
             seq=self._seq,
@@ -167,8 +168,8 @@ class Stage:
         return f"batch-{next(self._numbers)}"
 
     def worker(self, name: str | None = None, *, queue: str = QUEUE, engine: Engine | None = None) -> HandWorker:
-        """A new worker."""
-        return HandWorker(self, name or f"worker-{next(self._numbers)}", queue, (engine or self.engine).jobs)
+        """A new worker, on the engine of the case unless another one is named."""
+        return HandWorker(self, name or f"worker-{next(self._numbers)}", queue, engine)
 
     async def add(self, *jobs: NewJob | str, queue: str = QUEUE) -> Added:
         """Add jobs as one new batch; a text is the id of a plain one."""

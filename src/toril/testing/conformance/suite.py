@@ -1,0 +1,43 @@
+"""All cases in one class."""
+
+from __future__ import annotations
+
+from toril.testing.conformance.cancel import CancelCases
+from toril.testing.conformance.counts import CountsCases
+from toril.testing.conformance.delay import DelayCases
+from toril.testing.conformance.events import EventCases
+from toril.testing.conformance.exchange import ExchangeCases
+from toril.testing.conformance.insert import InsertCases
+from toril.testing.conformance.inspection import InspectionCases
+from toril.testing.conformance.locks import LockCases
+from toril.testing.conformance.order import OrderCases
+from toril.testing.conformance.outcomes import OutcomeCases
+from toril.testing.conformance.paging import PagingCases
+from toril.testing.conformance.pause import PauseCases
+from toril.testing.conformance.removal import RemovalCases
+from toril.testing.conformance.replay import ReplayCases
+from toril.testing.conformance.reports import ReportCases
+from toril.testing.conformance.retention import RetentionCases
+from toril.testing.conformance.stalled import StalledCases
+
+
+class Conformance(
+    InsertCases,
+    OrderCases,
+    DelayCases,
+    ExchangeCases,
+    OutcomeCases,
+    LockCases,
+    StalledCases,
+    CancelCases,
+    RetentionCases,
+    InspectionCases,
+    PagingCases,
+    CountsCases,
+    PauseCases,
+    ReplayCases,
+    RemovalCases,
+    ReportCases,
+    EventCases,
+):
+    """What every engine must do. A subclass gives it a fixture `engines` that answers an `EngineFactory`."""
