@@ -26,10 +26,23 @@ class TracedEngine:
         self.location = engine.location
         self.capabilities = engine.capabilities
         self._telemetry = telemetry
-        self.jobs = cast(JobStore, _TracedPort("jobs", JobStore, engine, telemetry))
-        self.inspect = cast(JobInspector, _TracedPort("inspect", JobInspector, engine, telemetry))
-        self.keyvalue = cast(KeyValueStore, _TracedPort("keyvalue", KeyValueStore, engine, telemetry))
-        self.bus = cast(Bus, _TracedPort("bus", Bus, engine, telemetry))
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+
+    @property
+    def jobs(self) -> JobStore:
+        return cast(JobStore, self._port("jobs", JobStore, self.inner.jobs))
+
+    @property
+    def inspect(self) -> JobInspector:
+        return cast(JobInspector, self._port("inspect", JobInspector, self.inner.inspect))
+
+    @property
+    def keyvalue(self) -> KeyValueStore:
+        return cast(KeyValueStore, self._port("keyvalue", KeyValueStore, self.inner.keyvalue))
+
+    @property
+    def bus(self) -> Bus:
+        return cast(Bus, self._port("bus", Bus, self.inner.bus))
 
     async def start(self) -> None:
         await _traced("engine", "start", self.inner.start, self._telemetry)()
@@ -40,6 +53,13 @@ class TracedEngine:
     async def health(self) -> Health:
         answer: Health = await _traced("engine", "health", self.inner.health, self._telemetry)()
         return answer
+
+    def _port(self, name: str, protocol: type[Any], inner: Any) -> Any:
+        """The wrapped port, made again when the engine was opened again."""
+        known = self._wrapped.get(name)
+        if known is None or known[0] is not inner:
+            known = self._wrapped[name] = (inner, _TracedPort(name, protocol, inner, self._telemetry))
+        return known[1]
 
 
 class _TracedPort:

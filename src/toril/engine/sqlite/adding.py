@@ -41,21 +41,23 @@ def queue_number(tx: Transaction, queue: str) -> int:
 
 
 def _rows(tx: Transaction, queue_id: int, jobs: Sequence[NewJob], now: int) -> list[tuple[Any, ...]]:
-    behind = sum(1 for job in jobs if not job.lifo)
-    ahead = len(jobs) - behind
+    # Among jobs of one priority there is no front: lifo concerns the jobs without one.
+    ahead = sum(1 for job in jobs if job.lifo and not job.priority)
+    behind = len(jobs) - ahead
     back = tx.value(_SQL["back_of_line"], queue=queue_id, n=behind) - behind if behind else 0
     # The last of several lifo jobs stands foremost, so their places are given from the old front downwards.
     front = tx.value(_SQL["front_of_line"], queue=queue_id, n=ahead) + ahead if ahead else 0
     rows = []
     for id_, name, data, opts, timestamp, delay_ms, priority, lifo in jobs:
-        if lifo:
+        foremost = lifo and not priority
+        if foremost:
             front -= 1
         else:
             back += 1
         if delay_ms > 0:
             state, place = DELAYED, now + delay_ms
         else:
-            state, place = line_state(priority), line_place(priority, front if lifo else back)
+            state, place = line_state(priority), line_place(priority, front if foremost else back)
         foreign = 0 if _OURS in opts else 1
         rows.append((id_, queue_id, state, place, name, data, opts, foreign, priority, timestamp, now))
     return rows

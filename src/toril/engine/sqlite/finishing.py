@@ -61,15 +61,17 @@ def plan(finished: Sequence[Finish], stored: Iterable[Sequence[Any]], now: int) 
     endings: list[tuple[Stored, Finish]] = []
     kept: dict[int, Keep] = {}
     gone: list[int] = []
+    used: set[str] = set()
     for finish in finished:
         job = by_id.get(finish.id)
-        code = _check(job, finish, now)
+        # The lock is used up by the first of several outcomes of one run.
+        code = Code.LOCK_LOST if finish.id in used else _check(job, finish, now)
         codes.append(code)
         if job is None or code is not Code.OK:
             continue
-        finish = _with_pending_cancel(job, finish)
-        # The lock is used up: a second outcome for the same run in one call must not pass.
-        by_id[finish.id] = job._replace(token=None)
+        used.add(finish.id)
+        if job.cancel is not None:
+            finish = _with_pending_cancel(job, finish)
         endings.append((job, finish))
         if finish.keep is not None and isinstance(finish.outcome, out.Done | out.Failed | out.Cancelled):
             if finish.keep.count == 0:

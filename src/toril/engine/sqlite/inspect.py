@@ -31,6 +31,8 @@ from toril.kernel import codec
 
 _SQL = load("inspect")
 _FURTHEST = 1 << 62
+# How a cursor tells the direction of its listing, by `newest_first`.
+_WAYS = ("up", "down")
 
 
 class SqliteJobInspector:
@@ -77,7 +79,7 @@ class SqliteJobInspector:
                 index, (place, seq) = index + 1, _ends(newest_first)
             page = found[:limit]
             more = len(found) > limit and page
-            after = f"{page[-1][2]}.{page[-1][3]}.{page[-1][-1]}" if more else None
+            after = f"{_WAYS[newest_first]}.{page[-1][2]}.{page[-1][3]}.{page[-1][-1]}" if more else None
             return JobPage(tuple(job_of(each[:-1]) for each in page), after)
 
         return await self._reader.run(operation)
@@ -126,7 +128,9 @@ class SqliteJobInspector:
             for job in jobs:
                 tx.run(_SQL["emit"], queue=queue_id, kind=REMOVED, job=ids[job[0]], at=now, prev=job[2])
 
-        return await self._change(queue, ids, lambda state, place: state != ACTIVE or place <= now, change)
+        return await self._change(
+            queue, ids, lambda state, place: state != ACTIVE or place <= now, change, Changed.MISSING
+        )
 
     async def drain(self, queue: str, *, delayed: bool, now: int, limit: int = 1000) -> int:
         states = codec.encode([WAITING, PRIORITIZED, *([DELAYED] if delayed else [])])
@@ -174,8 +178,9 @@ class SqliteJobInspector:
         ids: Sequence[str],
         allowed: Callable[[int, int], bool],
         change: Callable[[Transaction, int, Sequence[_Found]], None],
+        again: Changed = Changed.REFUSED,
     ) -> tuple[Changed, ...]:
-        """Change those of the jobs whose state and place allow it."""
+        """Change jobs whose state and place allow it. `again` answers a job that is named a second time."""
 
         def operation(tx: Transaction) -> tuple[Changed, ...]:
             row = tx.row(_SQL["queue"], queue=queue)
@@ -186,8 +191,7 @@ class SqliteJobInspector:
             found = codec.decode(tx.value(_SQL["some"], ids=codec.encode(ids), queue=row[0]))
             for number, seq, state, priority, place in sorted(found):
                 if seq in jobs:
-                    # Named twice: what the first did, the second finds done.
-                    codes[number] = Changed.REFUSED
+                    codes[number] = again
                 elif allowed(state, place):
                     codes[number] = Changed.OK
                     jobs[seq] = (number, seq, state, priority)
@@ -234,12 +238,16 @@ def _read_cursor(cursor: str | None, numbers: Sequence[int], newest_first: bool)
     if cursor is None:
         return (0, *_ends(newest_first))
     try:
-        state, place, seq = (int(part) for part in cursor.split("."))
-        return numbers.index(state), place, seq
+        way, *rest = cursor.split(".")
+        state, place, seq = (int(part) for part in rest)
+        if way == _WAYS[newest_first]:
+            return numbers.index(state), place, seq
     except ValueError:
-        raise ConfigError(
-            f"cursor: expected the cursor of an earlier page of this listing, got {cursor!r}. Begin again without one."
-        ) from None
+        # Not of our making: answered as a cursor of another listing is.
+        pass
+    raise ConfigError(
+        f"cursor: expected the cursor of an earlier page of this listing, got {cursor!r}. Begin again without one."
+    )
 
 
 _: type[JobInspector] = SqliteJobInspector

@@ -64,6 +64,11 @@ def sayable(text: str) -> str:
 
 def history_entry(record: AttemptRecord, stack: str = "") -> str:
     """One run of a job as the JSON object that its history keeps."""
+    if record.error is None and not stack:
+        # The common case, written out: worker ids and outcomes need no escaping, and this runs for every job.
+        number, worker, started, ended, outcome, _ = record
+        if worker.isalnum():
+            return f'{{"n":{number},"w":"{worker}","s":{started},"e":{ended},"o":"{outcome}"}}'
     entry: dict[str, Any] = {
         "n": record.number,
         "w": record.worker,

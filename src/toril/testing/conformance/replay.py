@@ -51,7 +51,7 @@ class ReplayCases(Cases):
         await stage.inspect.retry(QUEUE, ["a"], now=stage.now)
         stored = await stage.read("a")
         assert (stored.state, stored.attempts_made) == (State.WAITING, 0)
-        assert (stored.result, stored.failed_reason, stored.stacktrace) == (None, None, ())
+        assert (stored.result, stored.failed_reason) == (None, None)
         assert (stored.processed, stored.finished) == (None, None)
         [taken] = await worker.take()
         assert taken.attempts_made == 0
