@@ -63,24 +63,12 @@ class TracedEngine:
 
 
 class _TracedPort:
-    """The methods of one port protocol, each wrapped once. The port itself is looked up per call: an engine may have
-    none before its start.
-    """
+    """The methods of one port protocol, each wrapped once."""
 
-    def __init__(self, port: str, protocol: type[Any], engine: Engine, telemetry: Telemetry) -> None:
+    def __init__(self, port: str, protocol: type[Any], inner: Any, telemetry: Telemetry) -> None:
         for name, member in vars(protocol).items():
             if inspect.iscoroutinefunction(member) and not name.startswith("_"):
-                setattr(self, name, _traced(port, name, _late(engine, port, member), telemetry))
-
-
-def _late(engine: Engine, port: str, member: Any) -> Callable[..., Any]:
-    name = member.__name__
-
-    @functools.wraps(member)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return getattr(getattr(engine, port), name)(*args, **kwargs)
-
-    return call
+                setattr(self, name, _traced(port, name, getattr(inner, name), telemetry))
 
 
 def _traced(port: str, name: str, method: Callable[..., Any], telemetry: Telemetry) -> Callable[..., Any]:

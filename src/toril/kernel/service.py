@@ -60,7 +60,7 @@ class Service:
             try:
                 await self.on_start()
             except BaseException:
-                await self._wind_down()
+                await self._end_loops()
                 raise
             self._running.set()
 
@@ -86,10 +86,14 @@ class Service:
         """Begin: open what is needed and `supervise` loops."""
 
     async def on_stop(self) -> None:
-        """End in an orderly way; the loops still run. Also called when `on_start` raised."""
+        """End in an orderly way; the loops still run. Not called when `on_start` raised."""
 
-    def supervise(self, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    def supervise(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         """Run `loop()` until it returns; start it again when it raises, within the budget."""
+        _ = self.begin_loop(name, loop)
+
+    def begin_loop(self, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """`supervise`, for who wants to wait until the loop has ended for good."""
         task = asyncio.get_running_loop().create_task(self._keep(name, loop), name=f"{self.service_name}:{name}")
         self._loops[task] = name
         task.add_done_callback(self._loops.pop)
@@ -119,11 +123,14 @@ class Service:
         try:
             await self.on_stop()
         finally:
-            loops = list(self._loops)
-            for task in loops:
-                task.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
-            self._ended.set()
+            await self._end_loops()
+
+    async def _end_loops(self) -> None:
+        loops = list(self._loops)
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        self._ended.set()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -164,7 +164,7 @@ class ReportsDropped(NamedTuple):
     """How many reports of progress and log lines were lost, and why."""
 
     queue: str
-    count: int
+    number: int
     reason: str
 
 
@@ -180,7 +180,7 @@ class JobsPruned(NamedTuple):
     """How many finished jobs were deleted."""
 
     queue: str
-    count: int
+    number: int
 
 
 class ProcessStarted(NamedTuple):
@@ -230,9 +230,7 @@ class Telemetry:
             except Exception:  # noqa: BLE001 - a broken subscriber must not stop what it watches
                 _log.exception("A telemetry handler failed on %s.", type(event).__name__)
 
-    def _change(
-        self, kinds: tuple[type[Any], ...], edit: Callable[[tuple[Handler, ...]], tuple[Handler, ...]]
-    ) -> None:
+    def _change(self, kinds: tuple[type[Any], ...], edit: Callable[[tuple[Handler, ...]], tuple[Handler, ...]]) -> None:
         # The table is replaced, never changed: readers take no lock.
         with self._lock:
             table = dict(self._handlers)

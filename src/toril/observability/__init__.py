@@ -1,0 +1,1 @@
+"""What happens inside, made visible: log lines from telemetry events."""

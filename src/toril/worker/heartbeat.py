@@ -1,0 +1,182 @@
+"""Keeps the locks of a worker alive from a thread of its own, and notices when the event loop is blocked.
+
+The thread has its own event loop, so that a handler which blocks the worker's keeps its lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+from toril.engine.protocol import Engine
+from toril.errors import EngineError
+from toril.kernel import codec
+from toril.kernel.clock import Clock
+from toril.kernel.telemetry import LoopBlocked, LoopFailed, Telemetry
+from toril.worker.executor import Executor
+from toril.worker.options import WorkerOptions
+from toril.worker.outage import Outage
+from toril.worker.run import Run, Runs
+from toril.worker.stack import shorten_stack
+
+PRESENCE_PREFIX = "worker:"
+MOST_RUNNING_SHOWN = 200
+
+
+class Heartbeat:
+    """The thread. `start` and `stop` are called on the worker's event loop."""
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        queues: Sequence[str],
+        engine: Engine,
+        runs: Runs,
+        options: WorkerOptions,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._worker = worker
+        self._queues = tuple(queues)
+        self._engine = engine
+        self._runs = runs
+        self._options = options
+        self._clock = clock
+        self._telemetry = telemetry
+        self._outage = Outage(worker, telemetry)
+        self._began_ms = clock.now_ms()
+        self._main = asyncio.get_running_loop()
+        self._main_thread = threading.get_ident()
+        self._answered = time.monotonic()
+        self._own: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._ended: asyncio.Future[None] = self._main.create_future()
+
+    def start(self) -> None:
+        """Begin to beat."""
+        threading.Thread(target=self._live, name=f"toril-heartbeat-{self._worker[-8:]}", daemon=True).start()
+
+    async def stop(self) -> None:
+        """Stop beating, take the presence entry away, and wait for the thread."""
+        if self._own is not None and self._stopping is not None and not self._own.is_closed():
+            self._own.call_soon_threadsafe(self._stopping.set)
+        await asyncio.wait([self._ended], timeout=self._options.hand_in_timeout_s)
+
+    # in the thread
+
+    def _live(self) -> None:
+        try:
+            asyncio.run(self._beat_until_stopped())
+        except Exception as error:  # noqa: BLE001 - the thread's last word must reach somebody
+            self._telemetry.emit(LoopFailed(self._worker, "heartbeat", error, None))
+        self._tell(_resolve, self._ended)
+
+    async def _beat_until_stopped(self) -> None:
+        self._stopping = stopping = asyncio.Event()
+        self._own = asyncio.get_running_loop()
+        loops = [asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
+        await stopping.wait()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        try:
+            async with asyncio.timeout(1.0):
+                await self._engine.keyvalue.delete([PRESENCE_PREFIX + self._worker])
+        except (EngineError, TimeoutError):
+            return  # the entry runs out by itself
+
+    async def _beat(self) -> None:
+        every_s = self._options.heartbeat_ms / 1000
+        while True:
+            began = time.monotonic()
+            try:
+                await self._outage.endure("heartbeat", self._renew)
+                await self._outage.endure("heartbeat", self._show)
+                wait_s = every_s
+            except EngineError as error:
+                # Whatever it is, giving up would lose every lock.
+                self._telemetry.emit(LoopFailed(self._worker, "heartbeat", error, every_s / 5))
+                wait_s = every_s / 5
+            await asyncio.sleep(max(0.0, wait_s - (time.monotonic() - began)))
+
+    async def _renew(self) -> None:
+        locks = self._runs.locks()
+        if not locks:
+            return
+        options = self._options
+        answer = await self._engine.jobs.renew(locks, lock_ms=options.lock_ms, now=self._clock.now_ms())
+        if answer.lost:
+            self._tell(self._runs.locks_lost, answer.lost)
+        if answer.cancelled:
+            self._tell(self._runs.cancel_requested, answer.cancelled)
+
+    async def _show(self) -> None:
+        now = self._clock.now_ms()
+        entry = {
+            "id": self._worker,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queues": list(self._queues),
+            "concurrency": self._options.concurrency,
+            "running": [lock.id for lock in self._runs.locks()[:MOST_RUNNING_SHOWN]],
+            "started": self._began_ms,
+            "beat": now,
+        }
+        item = (PRESENCE_PREFIX + self._worker, codec.encode(entry).encode())
+        await self._engine.keyvalue.set([item], ttl_ms=3 * self._options.heartbeat_ms, now=now)
+
+    async def _watch(self) -> None:
+        """Ask the worker's loop for a sign every now and then. Told once per episode."""
+        patience_s = self._options.blocked_after_s
+        asked, told = time.monotonic(), False
+        while True:
+            asked = time.monotonic()
+            self._tell(self._answer)
+            await asyncio.sleep(patience_s / 2)
+            if self._answered >= asked:
+                told = False
+            elif not told and time.monotonic() - self._answered >= patience_s:
+                told = True
+                self._report_blocked(time.monotonic() - self._answered)
+
+    def _report_blocked(self, duration_s: float) -> None:
+        frame = sys._current_frames().get(self._main_thread)
+        if frame is None:
+            return
+        run = _run_of(frame)
+        stack = shorten_stack("".join(traceback.format_stack(frame, limit=30)))
+        queue, job_id, name = ("", "", "") if run is None else (run.owner.queue, run.job.id, run.job.name)
+        self._telemetry.emit(LoopBlocked(self._worker, queue, job_id, name, duration_s, stack))
+
+    def _answer(self) -> None:
+        self._answered = time.monotonic()
+
+    def _tell(self, function: object, *arguments: object) -> None:
+        try:
+            self._main.call_soon_threadsafe(function, *arguments)  # type: ignore[arg-type]
+        except RuntimeError:
+            return  # the worker's loop has closed
+
+
+def _run_of(frame: FrameType | None) -> Run | None:
+    """The run that a stack belongs to: the executor's own frame is below the handler's."""
+    code = Executor.run.__code__
+    while frame is not None:
+        if frame.f_code is code:
+            run = frame.f_locals.get("run")
+            return run if isinstance(run, Run) else None
+        frame = frame.f_back
+    return None
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

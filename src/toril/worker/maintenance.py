@@ -1,0 +1,101 @@
+"""What every worker does for its queues from time to time: jobs of vanished workers, and retention."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+
+from toril.engine.ports.jobs import JobStore
+from toril.kernel.clock import Clock
+from toril.kernel.telemetry import JobsPruned, JobsRecovered, Telemetry
+from toril.worker.options import QueuePolicy, WorkerOptions
+from toril.worker.outage import Outage
+
+PART = 1_000
+JITTER = 0.2
+
+
+class Maintenance:
+    """Two loops: `recover` and `prune`."""
+
+    def __init__(
+        self,
+        policies: Mapping[str, QueuePolicy],
+        *,
+        store: JobStore,
+        options: WorkerOptions,
+        clock: Clock,
+        telemetry: Telemetry,
+        outage: Outage,
+    ) -> None:
+        self._policies = policies
+        self._store = store
+        self._options = options
+        self._clock = clock
+        self._telemetry = telemetry
+        self._outage = outage
+        self._finished: set[str] = set()
+
+    def finished(self, queue: str) -> None:
+        """Jobs of this queue have ended: there may be something to prune."""
+        self._finished.add(queue)
+
+    async def recover(self) -> None:
+        """Look for jobs of vanished workers, at once and then every `recover_every_ms`; retention is looked at then
+        too, since jobs grow old without anything ending.
+        """
+        while True:
+            for queue in self._policies:
+                await self.recover_queue(queue)
+                self._finished.add(queue)
+            await asyncio.sleep(_jittered(self._options.recover_every_ms))
+
+    async def prune(self) -> None:
+        """Keep retention up with what ends."""
+        while True:
+            await asyncio.sleep(_jittered(self._options.prune_every_ms))
+            queues, self._finished = self._finished, set()
+            for queue in queues:
+                await self.prune_queue(queue)
+
+    async def recover_queue(self, queue: str) -> None:
+        """Put all jobs whose lock has run out back in line."""
+        while True:
+            answer = await self._outage.endure(
+                "recover",
+                lambda: self._store.recover(
+                    queue, max_stalls=self._options.max_stalls, now=self._clock.now_ms(), limit=PART
+                ),
+            )
+            if answer.requeued:
+                self._telemetry.emit(JobsRecovered(queue, len(answer.requeued), len(answer.condemned)))
+            if len(answer.requeued) < PART:
+                return
+            await asyncio.sleep(0)
+
+    async def prune_queue(self, queue: str) -> None:
+        """Delete everything that is past the bounds of the queue."""
+        policy = self._policies[queue]
+        while True:
+            deleted = await self._outage.endure(
+                "prune",
+                lambda: self._store.prune(
+                    queue,
+                    completed=policy.completed,
+                    failed=policy.failed,
+                    events=policy.events,
+                    now=self._clock.now_ms(),
+                    limit=PART,
+                ),
+            )
+            if deleted:
+                self._telemetry.emit(JobsPruned(queue, deleted))
+            if deleted < PART:
+                return
+            await asyncio.sleep(0)
+
+
+def _jittered(every_ms: int) -> float:
+    """Seconds, so that workers that were started together do not all ask in the same instant."""
+    return every_ms / 1000 * (1 - JITTER + 2 * JITTER * random.random())

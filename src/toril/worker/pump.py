@@ -1,0 +1,327 @@
+"""The exchange loop of one queue: hands in outcomes, takes jobs. The only writer of final states."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from toril.engine.ports.jobs import Code, Exchanged, Finish, JobStore, Lock
+from toril.jobs.model import TakenJob
+from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Released, Retry, Snooze
+from toril.kernel.clock import Clock
+from toril.kernel.telemetry import JobDone, JobLockLost, JobNotDone, JobRefused, Telemetry
+from toril.worker.executor import Executor
+from toril.worker.options import MOST_BYTES_PER_CALL, MOST_JOBS_PER_CALL, WorkerOptions
+from toril.worker.outage import Outage
+from toril.worker.reports import Reports
+from toril.worker.run import Run, Runs
+from toril.worker.slots import Slots
+
+# How soon a worker without a free slot looks whether a cancellation was requested.
+LOOK_EVERY_S = 0.5
+
+
+class Call(NamedTuple):
+    """An exchange that has not been answered: repeated as it is until it is."""
+
+    seq: int
+    token: str
+    finished: tuple[Finish, ...]
+    want: int
+    began: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What the pumps of one worker share."""
+
+    worker: str
+    store: JobStore
+    options: WorkerOptions
+    clock: Clock
+    telemetry: Telemetry
+    slots: Slots
+    runs: Runs
+    executor: Executor
+    outage: Outage
+    seqs: Iterator[int]
+    on_finished: Callable[[str], None]
+
+
+class Pump:
+    """One queue of a worker."""
+
+    def __init__(self, queue: str, reports: Reports, bench: Bench) -> None:
+        self.queue = queue
+        self.reports = reports
+        self.hungry = True
+        self.held = 0
+        self.turn = 0
+        self.closing = False
+        self.leaving = False
+        self.released = 0
+        self.lost = 0
+        self._bench = bench
+        self._loop = asyncio.get_running_loop()
+        self._gathered: list[Finish] = []
+        self._call: Call | None = None
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._woken = False
+        self._look = False
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._due_timer: asyncio.TimerHandle | None = None
+        self._due_at: int | None = None
+        self._last_exchange = 0.0
+        bench.slots.join(self)
+
+    @property
+    def is_empty(self) -> bool:
+        """True when every outcome has been handed in and no exchange is open."""
+        return not self._gathered and self._call is None
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Take no more jobs; hand in what still ends. `run` returns when no job is held any more."""
+        self.closing = True
+        self.hungry = False
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+        self.wake()
+
+    def leave(self) -> None:
+        """Do not wait for handlers any more: `run` returns as soon as all outcomes are handed in."""
+        self.leaving = True
+        self.wake()
+
+    async def run(self) -> None:
+        """Exchange for as long as the queue is open, and until nothing is left."""
+        while True:
+            call = self._call or self._next_call()
+            if call is not None:
+                await self._exchange(call)
+            elif self.closing and (self.held <= 0 or self.leaving) and self.is_empty:
+                return
+            else:
+                self._wake.clear()
+                if self.hungry or self.closing:
+                    self._look_later()
+                else:
+                    self._idle.set()
+                await self._wake.wait()
+
+    async def listen(self) -> None:
+        """Wait for work whenever the queue is idle."""
+        store, poll_s = self._bench.store, self._bench.options.poll_s
+        while True:
+            await self._idle.wait()
+            self._idle.clear()
+            await self._bench.outage.endure("listen", lambda: store.wait_for_work([self.queue], timeout=poll_s))
+            if self.closing:
+                return
+            self._woken = self.hungry = True
+            self.wake()
+
+    # one exchange
+
+    def _next_call(self) -> Call | None:
+        want = 0 if self.closing else self._bench.slots.reserve(self, MOST_JOBS_PER_CALL)
+        if not (want or self._gathered or self._look):
+            return None
+        seq = next(self._bench.seqs)
+        token = f"{self._bench.worker}:{seq}"
+        self._call = Call(seq, token, self._batch(), want, self._loop.time())
+        return self._call
+
+    def _batch(self) -> tuple[Finish, ...]:
+        size = 0
+        batch = self._gathered[:MOST_JOBS_PER_CALL]
+        for number, finish in enumerate(batch):
+            size += _size(finish.outcome)
+            if size > MOST_BYTES_PER_CALL and number:
+                return tuple(batch[:number])
+        return tuple(batch)
+
+    async def _exchange(self, call: Call) -> None:
+        self._woken = self._look = False
+        if call.finished and self.reports.busy:
+            await self.reports.flush()
+        bench = self._bench
+
+        async def send() -> Exchanged:
+            return await bench.store.exchange(
+                self.queue,
+                worker=bench.worker,
+                seq=call.seq,
+                token=call.token,
+                finished=call.finished,
+                want=call.want,
+                lock_ms=bench.options.lock_ms,
+                now=bench.clock.now_ms(),
+            )
+
+        reply = await bench.outage.endure("exchange", send)
+        jobs = await self._still_ours(call, reply.jobs)
+        self._call = None
+        self._last_exchange = self._loop.time()
+        self._absorb(call, reply, jobs)
+
+    async def _still_ours(self, call: Call, jobs: tuple[TakenJob, ...]) -> tuple[TakenJob, ...]:
+        """The jobs of a reply, without those whose lock ran out while the reply was lost."""
+        bench = self._bench
+        if not jobs or self._loop.time() - call.began < bench.options.lock_ms / 3000:
+            return jobs
+        locks = [Lock(self.queue, job.id, call.token) for job in jobs]
+        renewed = await bench.outage.endure(
+            "exchange",
+            lambda: bench.store.renew(locks, lock_ms=bench.options.lock_ms, now=bench.clock.now_ms()),
+        )
+        lost = {lock.id for lock in renewed.lost}
+        return tuple(job for job in jobs if job.id not in lost)
+
+    def _absorb(self, call: Call, reply: Exchanged, jobs: tuple[TakenJob, ...]) -> None:
+        bench = self._bench
+        del self._gathered[: len(call.finished)]
+        for finish, code in zip(call.finished, reply.applied, strict=True):
+            run = bench.runs.drop(finish.id, finish.token)
+            if code is not Code.OK:
+                self._refused(finish, code, run)
+        if call.finished:
+            bench.on_finished(self.queue)
+        if call.want:
+            self.hungry = not self.closing and (len(reply.jobs) >= call.want or self._woken)
+            bench.slots.give_back(self, call.want - len(jobs))
+        started = bench.clock.now_ms()
+        for job in jobs:
+            self._begin(job, call.token, started)
+        bench.runs.cancel_requested(reply.cancelled)
+        if not self.closing:
+            self._wait_for_due(reply.next_due_ms)
+
+    def _refused(self, finish: Finish, code: Code, run: Run | None) -> None:
+        bench = self._bench
+        name = "" if run is None else run.job.name
+        if code is Code.BROKEN and run is not None and not isinstance(finish.outcome, Failed):
+            # Handed in as it is it would be refused for ever, and the job would come back as stalled.
+            bench.runs.add(run)
+            reason = f"The outcome of the run could not be stored ({finish.outcome.cause})."
+            self._gathered.append(finish._replace(outcome=Failed(reason, "")))
+        elif code is Code.LOCK_LOST or code is Code.NOT_ACTIVE or code is Code.MISSING:
+            self.lost += 1
+            bench.telemetry.emit(JobLockLost(bench.worker, self.queue, finish.id, name, running=False))
+        bench.telemetry.emit(JobRefused(bench.worker, self.queue, finish.id, name, code.value))
+
+    # runs
+
+    def _begin(self, job: TakenJob, token: str, started: int) -> None:
+        run = Run(self, job, token, started)
+        self._bench.runs.add(run)
+        if self.closing:
+            self.settle(run, Released())
+            self._slot_free()
+            return
+        run.task = self._loop.create_task(self._carry(run))
+
+    async def _carry(self, run: Run) -> None:
+        outcome = await self._bench.executor.run(run)
+        if run.timer is not None or run.stop is not None:
+            self._bench.runs.ended(run)
+        if outcome is not None and not run.settled:
+            self.settle(run, outcome)
+        self._slot_free()
+
+    def _slot_free(self) -> None:
+        self._bench.slots.give_back(self, 1)
+        self._wake.set()
+
+    def give_up(self, run: Run) -> None:
+        """The handler does not end: decide the outcome without it. Its slot stays taken."""
+        outcome = self._bench.executor.undecided(run)
+        if outcome is not None:
+            self.settle(run, outcome)
+            self._wake.set()
+
+    def settle(self, run: Run, outcome: Outcome) -> None:
+        """The run's outcome is decided: hand it in with the next exchange."""
+        run.settled = True
+        ended = self._bench.clock.now_ms()
+        keep = None
+        options = run.options
+        if isinstance(outcome, Done):
+            keep = None if options is None else options.keep_completed
+            if self._bench.telemetry.wants(JobDone):
+                self._tell_done(run, ended)
+        else:
+            if options is not None and isinstance(outcome, Failed | Cancelled):
+                keep = options.keep_failed
+            self._tell_not_done(run, outcome, ended)
+        self._gathered.append(Finish(run.job.id, run.token, outcome, run.started, ended, keep))
+
+    def _tell_done(self, run: Run, ended: int) -> None:
+        job, bench = run.job, self._bench
+        duration_s = (ended - run.started) / 1000
+        bench.telemetry.emit(JobDone(bench.worker, self.queue, job.id, job.name, job.attempts_made + 1, duration_s))
+
+    def _tell_not_done(self, run: Run, outcome: Outcome, ended: int) -> None:
+        job, bench = run.job, self._bench
+        if isinstance(outcome, Released):
+            self.released += 1
+        bench.telemetry.emit(
+            JobNotDone(
+                bench.worker,
+                self.queue,
+                job.id,
+                job.name,
+                job.attempts_made + 1,
+                (ended - run.started) / 1000,
+                outcome.cause.value,
+                outcome.reason if isinstance(outcome, Retry | Failed | Cancelled) else "",
+                outcome.stack if isinstance(outcome, Retry | Failed) else "",
+                outcome.delay_ms / 1000 if isinstance(outcome, Retry | Snooze) else 0.0,
+            )
+        )
+
+    # looking by itself
+
+    def _wait_for_due(self, due_ms: int | None) -> None:
+        """Look again when the queue's next delayed job is due."""
+        if due_ms == self._due_at and self._due_timer is not None:
+            return
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        self._due_at = due_ms
+        if due_ms is not None:
+            wait_s = max(0.0, (due_ms - self._bench.clock.now_ms()) / 1000)
+            self._due_timer = self._loop.call_later(wait_s, self._due)
+
+    def _due(self) -> None:
+        self._due_timer = None
+        self._woken = self.hungry = True
+        self.wake()
+
+    def _look_later(self) -> None:
+        """No slot is free: a requested cancellation must be seen all the same."""
+        if self._look_timer is None and self.held > 0:
+            self._look_timer = self._loop.call_later(LOOK_EVERY_S, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look_timer = None
+        if self._loop.time() - self._last_exchange >= LOOK_EVERY_S:
+            self._look = True
+            self.wake()
+        else:
+            self._look_later()
+
+
+def _size(outcome: Outcome) -> int:
+    """About how many bytes an outcome has."""
+    if isinstance(outcome, Done):
+        text = outcome.result
+        return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return len(outcome.reason) + len(outcome.stack) if isinstance(outcome, Retry | Failed) else 0

@@ -1,0 +1,63 @@
+"""Signals, and workers whose parent is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class AskToStop(Protocol):
+    """What a signal leads to."""
+
+    def __call__(self, *, now: bool = False) -> None:
+        """Stop; with `now` without waiting for anything."""
+        ...
+
+
+class StopSignals:
+    """While entered, SIGTERM and SIGINT ask to stop: the first in an orderly way, each further one at once.
+
+    Outside the main thread, and with `enabled` false, nothing is changed.
+    """
+
+    def __init__(self, ask: AskToStop, *, enabled: bool = True) -> None:
+        self._ask = ask
+        self._enabled = enabled and threading.current_thread() is threading.main_thread()
+        self._seen = 0
+
+    def __enter__(self) -> Self:
+        if self._enabled:
+            loop = asyncio.get_running_loop()
+            for number in STOP_SIGNALS:
+                loop.add_signal_handler(number, self._caught)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._enabled:
+            loop = asyncio.get_running_loop()
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _caught(self) -> None:
+        self._seen += 1
+        self._ask(now=self._seen > 1)
+
+
+def stop_with_parent(parent: int, *, every_s: float = 1.0) -> None:
+    """Send this process SIGTERM when `parent` is not its parent any more, so that no worker outlives its supervisor."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every_s)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="toril-parent", daemon=True).start()

@@ -1,0 +1,207 @@
+"""`Worker`: everything that running jobs needs, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from itertools import count
+
+from toril.engine.protocol import Engine
+from toril.errors import ConfigError
+from toril.jobs.model import TakenJob
+from toril.kernel.clock import Clock
+from toril.kernel.ids import token_hex
+from toril.kernel.service import Service
+from toril.kernel.telemetry import Telemetry, WorkerStarted, WorkerStopped
+from toril.tasks.registry import Registry
+from toril.worker.executor import Executor
+from toril.worker.heartbeat import Heartbeat
+from toril.worker.maintenance import Maintenance
+from toril.worker.options import QueuePolicy, WorkerOptions
+from toril.worker.outage import Outage
+from toril.worker.pools import ThreadPool
+from toril.worker.processes import ProcessPool
+from toril.worker.pump import Bench, Pump
+from toril.worker.reports import Reports
+from toril.worker.run import Run, Runs, Stop
+from toril.worker.shutdown import StopSignals
+from toril.worker.slots import Slots
+
+
+class Worker(Service):
+    """Runs the jobs of some queues until it is stopped.
+
+    `engine` must be started, and stays open when the worker stops. `queues` are served fairly from shared slots.
+    `policies` say what is kept of a queue, `QueuePolicy()` where nothing is said. `name` is the begin of the worker's
+    id, the host by default. Raises ConfigError when no queue is given.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        registry: Registry,
+        queues: Sequence[str],
+        options: WorkerOptions | None = None,
+        clock: Clock,
+        telemetry: Telemetry | None = None,
+        policies: Mapping[str, QueuePolicy] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.id = f"{name or socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
+        super().__init__(self.id, telemetry or Telemetry())
+        self.queues = tuple(dict.fromkeys(queues))
+        if not self.queues:
+            raise ConfigError("A worker needs a queue: expected at least one name, got none. Is a task registered?")
+        self.options = options or WorkerOptions()
+        self._engine = engine
+        self._registry = registry
+        self._clock = clock
+        given = policies or {}
+        self._policies = {queue: given.get(queue, QueuePolicy()) for queue in self.queues}
+        self._pumps: list[Pump] = []
+        self._runs = Runs(self.id, self.telemetry, grace_s=self.options.grace_s)
+        self._hurry = asyncio.Event()
+        self._stop_asked = asyncio.Event()
+        self._deadline_s = self.options.shutdown_timeout_s
+
+    def running(self) -> list[TakenJob]:
+        """The jobs that are being run."""
+        return [run.job for run in self._runs.unsettled()]
+
+    def ask_to_stop(self, *, now: bool = False) -> None:
+        """Make `run_until_stopped` stop the worker; with `now` running jobs are cancelled and handed back at once."""
+        self._stop_asked.set()
+        for pump in self._pumps:
+            pump.close()
+        if now:
+            self._hurry.set()
+
+    async def run_until_stopped(self, *, signals: bool = True) -> None:
+        """Start, work until SIGTERM or SIGINT (a second one is for at once), `ask_to_stop` or `stop`, and stop.
+
+        Raises the error of a loop that cannot be kept running, such as a store that has become read-only.
+        """
+        await self.start()
+        with StopSignals(self.ask_to_stop, enabled=signals):
+            finished = asyncio.ensure_future(self.finished())
+            asked = asyncio.ensure_future(self._stop_asked.wait())
+            try:
+                await asyncio.wait([finished, asked], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                asked.cancel()
+                await self.stop()
+            await finished
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Stop: take no more jobs at once, let running ones end within `timeout` seconds (`shutdown_timeout_s` by
+        default), then cancel them and hand them back; their attempt is not counted.
+        """
+        self._deadline_s = self.options.shutdown_timeout_s if timeout is None else timeout
+        for pump in self._pumps:
+            pump.close()
+        await super().stop()
+
+    async def on_start(self) -> None:
+        options, telemetry, store = self.options, self.telemetry, self._engine.jobs
+        self._deadline_s = options.shutdown_timeout_s
+        self._hurry.clear()
+        self._stop_asked.clear()
+        self._runs = runs = Runs(self.id, telemetry, grace_s=options.grace_s)
+        outage = Outage(self.id, telemetry)
+        self._threads = ThreadPool(self.id, options.concurrency)
+        self._processes = ProcessPool(
+            self.id, options.process_count, runs=runs, telemetry=telemetry, grace_s=options.grace_s
+        )
+        executor = Executor(
+            worker=self.id,
+            registry=self._registry,
+            options=options,
+            clock=self._clock,
+            telemetry=telemetry,
+            runs=runs,
+            threads=self._threads,
+            processes=self._processes,
+        )
+        maintenance = Maintenance(
+            self._policies, store=store, options=options, clock=self._clock, telemetry=telemetry, outage=outage
+        )
+        bench = Bench(
+            worker=self.id,
+            store=store,
+            options=options,
+            clock=self._clock,
+            telemetry=telemetry,
+            slots=Slots(options.concurrency),
+            runs=runs,
+            executor=executor,
+            outage=outage,
+            seqs=count(1),
+            on_finished=maintenance.finished,
+        )
+        self._heartbeat = Heartbeat(
+            worker=self.id,
+            queues=self.queues,
+            engine=self._engine,
+            runs=runs,
+            options=options,
+            clock=self._clock,
+            telemetry=telemetry,
+        )
+        self._pumps = []
+        for queue in self.queues:
+            reports = Reports(queue, store=store, clock=self._clock, telemetry=telemetry, outage=outage)
+            self._pumps.append(Pump(queue, reports, bench))
+        self._heartbeat.start()
+        self._exchanges = [self.begin_loop(f"exchange {pump.queue}", pump.run) for pump in self._pumps]
+        for pump in self._pumps:
+            self.supervise(f"listen {pump.queue}", pump.listen)
+            self.supervise(f"reports {pump.queue}", pump.reports.run)
+        self.supervise("recover", maintenance.recover)
+        self.supervise("prune", maintenance.prune)
+        telemetry.emit(WorkerStarted(self.id, self.queues, options.concurrency))
+
+    async def on_stop(self) -> None:
+        """Quiet, then wait, then cancel, then give up waiting; the heartbeat goes last, since it keeps the locks."""
+        for pump in self._pumps:
+            pump.close()
+        exchanges = set(self._exchanges)
+        # A loop that has failed for good has left its jobs running.
+        if not await self._wait(exchanges, self._deadline_s, hurry=True) or self._runs.unsettled():
+            for run in self._runs.unsettled():
+                self._runs.stop(run, Stop.SHUTDOWN)
+            if not await self._wait(exchanges, self.options.grace_s + 0.1) or self._runs.unsettled():
+                self._give_up(self._runs.abandon())
+                await self._hand_in(exchanges)
+        self._processes.close()
+        self._threads.close()
+        await self._heartbeat.stop()
+        self.telemetry.emit(WorkerStopped(self.id, sum(pump.released for pump in self._pumps)))
+
+    def _give_up(self, runs: list[Run]) -> None:
+        for run in runs:
+            run.stop = run.stop or Stop.SHUTDOWN
+            run.owner.give_up(run)
+
+    async def _wait(self, exchanges: set[asyncio.Task[None]], timeout: float, *, hurry: bool = False) -> bool:
+        """Wait until the exchange loops have ended by themselves. False after `timeout`, or at a second signal."""
+        hurried = asyncio.ensure_future(self._hurry.wait())
+        everything = asyncio.ensure_future(asyncio.wait(exchanges))
+        try:
+            await asyncio.wait(
+                [everything, hurried] if hurry else [everything],
+                timeout=timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            return everything.done()
+        finally:
+            hurried.cancel()
+            everything.cancel()
+
+    async def _hand_in(self, exchanges: set[asyncio.Task[None]]) -> None:
+        """Handlers that do not end keep their slots, so the loops never end by themselves: wait for the outcomes."""
+        for pump in self._pumps:
+            pump.leave()
+        await self._wait(exchanges, self.options.hand_in_timeout_s)
