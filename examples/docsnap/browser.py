@@ -1,6 +1,5 @@
 """What the browser gets: the page, its files, strict headers, and in the demo a token."""
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from ipaddress import ip_address
@@ -8,6 +7,8 @@ from ipaddress import ip_address
 import jwt
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from docsnap.lantern.pages import SECTIONS
 from docsnap.settings import Settings, plain_host
@@ -33,11 +34,21 @@ _FILES = {
 }
 
 
-async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Middleware: the security headers on every answer."""
-    response = await call_next(request)
-    response.headers.update(SECURITY_HEADERS)
-    return response
+class SecurityHeaders:
+    """Puts the security headers on every answer; plain ASGI, so that event streams pass untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run as an ASGI application."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, sending if scope["type"] == "http" else send)
 
 
 def browser_routes(settings: Settings) -> APIRouter:

@@ -52,7 +52,7 @@ class ApiClient:
 
     async def _is_up(self) -> bool:
         try:
-            return (await self._http.get("/healthz")).is_success
+            return (await self._http.get("/health/ready")).is_success
         except httpx.TransportError:
             return False
 

@@ -128,6 +128,8 @@ async def _start_children(
         "DOCSNAP_DEMO": "1",
     }
     server = ["uvicorn", "docsnap.app:app", "--host", HOST, "--port", page.rpartition(":")[2]]
+    # In one process the API would run jobs as well; here they have a worker of their own.
+    environ["TORIL_WORKER_LIFESPAN"] = "false"
     commands = {
         "worker": ["toril", "worker", "docsnap.app:toril", "--concurrency", str(SLOTS)],
         "api": [*server, "--no-access-log", "--timeout-graceful-shutdown", "2"],

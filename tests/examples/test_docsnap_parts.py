@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from docsnap.board import Row
-from docsnap.browser import DEMO_OWNER, browser_routes, secure
+from docsnap.browser import DEMO_OWNER, SecurityHeaders, browser_routes
 from docsnap.children import PACKAGE_HOME, Child, ChildFailed
 from docsnap.rounds import FolderBusy, Round, RoundFile, exclusive, plan_round
 from docsnap.settings import Settings, SettingsError, load_settings
@@ -46,7 +46,7 @@ def test_a_short_secret_is_refused_and_a_missing_one_is_random() -> None:
 
 def browser(settings: Settings, client: str = "127.0.0.1") -> httpx.AsyncClient:
     app = FastAPI()
-    app.middleware("http")(secure)
+    app.add_middleware(SecurityHeaders)
     app.include_router(browser_routes(settings))
     transport = httpx.ASGITransport(app, client=(client, 50000))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")

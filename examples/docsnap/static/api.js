@@ -52,6 +52,7 @@ export class Api {
       try {
         const headers = { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": last }) };
         const answer = await this.request(path, { headers, signal });
+        if (answer.status === 204) return;
         if (answer.status >= 400 && answer.status < 500 && answer.status !== 429) return;
         if (!answer.ok) throw new Error(`status ${answer.status}`);
         for await (const message of messages(answer.body)) {

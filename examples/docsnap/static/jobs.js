@@ -14,10 +14,11 @@ export const isFinished = (state) => state === "completed" || state === "failed"
 export class JobList {
   #cards = new Map();
 
-  constructor(list, template, { onDownload, announce }) {
+  constructor(list, template, { onDownload, onCancel, announce }) {
     this.list = list;
     this.template = template;
     this.onDownload = onDownload;
+    this.onCancel = onCancel;
     this.announce = announce;
   }
 
@@ -40,11 +41,12 @@ export class JobList {
     }
   }
 
-  progress(id, percent, message) {
+  // What a stream tells while the job is on its way; its end comes with the list, which has the report.
+  progress(id, state, percent, message) {
     const card = this.#cards.get(id);
-    if (card === undefined || isFinished(card.job.state)) return;
-    card.job.state = "active";
-    card.job.progress = percent;
+    if (card === undefined || isFinished(card.job.state) || isFinished(state)) return;
+    card.job.state = state;
+    if (percent !== undefined) card.job.progress = percent;
     if (message) card.job.message = message;
     this.#show(card);
   }
@@ -90,6 +92,7 @@ export class JobList {
       message: find(".job-message"),
       read: find(".read"),
       download: find(".download"),
+      cancel: find(".cancel"),
       log: find(".log"),
       logText: find(".log pre"),
       logCount: find(".log-count"),
@@ -97,6 +100,7 @@ export class JobList {
     };
     element.dataset.id = job.id;
     card.download.addEventListener("click", () => this.onDownload(card.job));
+    card.cancel.addEventListener("click", () => { card.cancel.disabled = true; this.onCancel(card.job); });
     return card;
   }
 
@@ -122,6 +126,8 @@ export class JobList {
     card.message.textContent = sentence(job, percent);
     const done = job.state === "completed";
     card.read.hidden = card.download.hidden = !done;
+    card.cancel.hidden = isFinished(job.state);
+    card.cancel.setAttribute("aria-label", `Cancel ${card.title.textContent}`);
     card.read.href = `/documents/${encodeURIComponent(job.id)}`;
     card.read.setAttribute("aria-label", `Read ${card.title.textContent}`);
     card.download.setAttribute("aria-label", `Download ${card.title.textContent} as Markdown`);

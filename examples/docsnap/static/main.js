@@ -11,6 +11,7 @@ const api = new Api();
 const streams = new Map();
 const jobs = new JobList(byId("jobs"), byId("job-template"), {
   onDownload: (job) => download(job.id, job.report?.title).catch((error) => say(error.message)),
+  onCancel: (job) => api.json(`/api/jobs/${job.id}/cancel`, { method: "POST" }).then(refresh, (error) => say(error.message)),
   announce: (text) => { byId("announcer").textContent = text; },
 });
 
@@ -66,29 +67,31 @@ function startStreams() {
   }
 }
 
+// True ends the stream: the job is finished, and the list tells the rest.
 function take(id, { event, data }) {
+  let finished = false;
   switch (event) {
-    case "progress": {
-      const value = data.progress ?? data.value ?? data;
-      const percent = typeof value === "object" ? value.progress : value;
-      jobs.progress(id, percent ?? 0, data.message ?? value?.message);
+    case "snapshot":
+    case "resync":
+      jobs.progress(id, data.job.state, data.job.progress, data.job.progressMessage);
+      finished = isFinished(data.job.state);
       break;
-    }
+    case "progress":
+      jobs.progress(id, "active", data.progress, data.progressMessage);
+      break;
+    case "state":
+      jobs.progress(id, data.status);
+      finished = isFinished(data.status);
+      break;
     case "log":
-      jobs.log(id, data.line ?? data.message ?? String(data));
+      jobs.log(id, data.line);
       break;
-    case "completed":
-    case "failed":
     case "removed":
-      return true;
-    case "active":
-      jobs.update({ id, state: "active" });
-      break;
-    default:
+      finished = true;
       break;
   }
   showCounts();
-  return false;
+  return finished;
 }
 
 async function poll() {
