@@ -1,0 +1,77 @@
+"""Toril: the backbone of a Python web backend behind one object, on an embedded SQLite file by default."""
+
+from toril.app import AppStats, Toril
+from toril.engine.ports.bus import Event
+from toril.errors import (
+    ConfigError,
+    EngineError,
+    EngineUnavailable,
+    InvalidArguments,
+    InvalidResult,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    JobNotFound,
+    JobTimeout,
+    NeverRetry,
+    PayloadTooLarge,
+    ResultExpired,
+    ResultTimeout,
+    Retry,
+    Snooze,
+    TorilError,
+    UnknownTask,
+)
+from toril.jobs.model import Counts, Job
+from toril.jobs.options import JobOptions, Retention
+from toril.jobs.retry import Exponential, Fixed
+from toril.jobs.states import State
+from toril.settings import Settings
+from toril.tasks.call import Call
+from toril.tasks.context import Context
+from toril.tasks.handle import JobHandle, Resync, Snapshot
+from toril.tasks.queue import Queue
+from toril.tasks.task import Task
+from toril.tasks.weburl import WebUrl
+from toril.worker.worker import Worker
+
+__all__ = [
+    "AppStats",
+    "Call",
+    "ConfigError",
+    "Context",
+    "Counts",
+    "EngineError",
+    "EngineUnavailable",
+    "Event",
+    "Exponential",
+    "Fixed",
+    "InvalidArguments",
+    "InvalidResult",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobFailed",
+    "JobHandle",
+    "JobNotFound",
+    "JobOptions",
+    "JobTimeout",
+    "NeverRetry",
+    "PayloadTooLarge",
+    "Queue",
+    "ResultExpired",
+    "ResultTimeout",
+    "Resync",
+    "Retention",
+    "Retry",
+    "Settings",
+    "Snapshot",
+    "Snooze",
+    "State",
+    "Task",
+    "Toril",
+    "TorilError",
+    "UnknownTask",
+    "WebUrl",
+    "Worker",
+]

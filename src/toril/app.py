@@ -1,0 +1,297 @@
+"""`Toril`: the one object of an application. Assembly only: no rule about jobs lives here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from importlib import import_module
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+from toril.engine.open import Opening, open_engine, parse_url
+from toril.engine.ports.inspect import QueueInfo
+from toril.engine.protocol import Engine, Health
+from toril.errors import ConfigError
+from toril.jobs.model import Counts
+from toril.jobs.options import JobOptions, Keep, Retention
+from toril.kernel import codec
+from toril.kernel.blocking import BlockingLoop
+from toril.kernel.clock import Clock, SystemClock
+from toril.kernel.ids import JobIds
+from toril.kernel.telemetry import Telemetry
+from toril.settings import Address, Settings, store_address, unknown_variables
+from toril.tasks.call import Call
+from toril.tasks.decorator import TaskDecorator
+from toril.tasks.enqueue import Enqueuer, Limits
+from toril.tasks.handle import Desk, JobHandle, handle_of
+from toril.tasks.middleware import EnqueueMiddleware, RunMiddleware
+from toril.tasks.queue import Queue
+from toril.tasks.registry import Registry, check_name
+from toril.tasks.signature import Signature
+from toril.tasks.watch import Watcher
+from toril.worker.options import QueuePolicy, WorkerOptions
+from toril.worker.worker import Worker
+
+R = TypeVar("R")
+
+_log = logging.getLogger("toril")
+_PRESENCE = "worker:"
+
+
+class AppStats(NamedTuple):
+    """An application at a glance. `mode` is the engine's name, `queues` holds declared queues too, `workers` what each
+    live worker says of itself (id, host, pid, queues, concurrency, running, started, beat).
+    """
+
+    mode: str
+    location: str
+    health: Health
+    queues: tuple[QueueInfo, ...]
+    workers: tuple[dict[str, Any], ...]
+
+
+class Toril:
+    """The backbone of an application: its tasks, and the store where their jobs are.
+
+    `url` is where jobs are stored: `sqlite:///toril.db` (beside the working directory), `sqlite:////absolute/path.db`,
+    `sqlite://` (memory); without it TORIL_URL decides, else `sqlite:///toril.db`. `imports` are modules that hold
+    further tasks; workers import them. `settings` replace the environment. Several may live in one process.
+
+    The store is opened at the first use, or by `start`. Raises ConfigError for a URL or a setting that is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        imports: Sequence[str] = (),
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.clock: Clock = clock or SystemClock()
+        self.telemetry = Telemetry()
+        self.registry = Registry()
+        self.imports = tuple(imports)
+        self._address = store_address(url, self.settings)
+        parse_url(self._address.url)
+        self._opening = Opening(lambda: open_engine(self._address.url, telemetry=self.telemetry))
+        self._blocking = BlockingLoop()
+        self._desk = Desk(self._opening.get, Watcher(self._opening.get), self._blocking, self.clock, self._signature_of)
+        jobs = self.settings.jobs
+        self._enqueuer = Enqueuer(
+            self._opening.get, JobIds(self.clock), Limits(jobs.payload_limit, jobs.enqueue_timeout), self._desk
+        )
+        self.task = TaskDecorator(
+            self.registry, self._enqueuer, default_queue=jobs.queue, defaults=JobOptions(attempts=jobs.attempts)
+        )
+        self._retentions: dict[str, Retention] = {}
+
+    def __repr__(self) -> str:
+        return f"<Toril {self.engine.name} at {self.engine.location}, {len(self.registry)} tasks>"
+
+    @property
+    def engine(self) -> Engine:
+        """The store, started or not. Raises EngineClosed after `close`."""
+        return self._opening.engine
+
+    @property
+    def address(self) -> Address:
+        """Which store was chosen, what decided that, and a warning, if any. The URL may hold a password."""
+        return self._address
+
+    async def start(self) -> None:
+        """Open the store, unless it is open, and say in the log where it is. Raises EngineError."""
+        self._opening.reopen()
+        if self._opening.started:
+            return
+        engine = await self._opening.get()
+        if self._address.warning:
+            _log.warning("%s", self._address.warning)
+        for sentence in unknown_variables():
+            _log.warning("%s", sentence)
+        _log.info(
+            "Toril is connected: mode %s, %s (decided by: %s); queues: %s; slots per worker process: %d.",
+            engine.name,
+            engine.location,
+            self._address.decided_by,
+            ", ".join(sorted(self.registry.queues())) or "none yet",
+            self.settings.worker.concurrency,
+        )
+
+    async def close(self) -> None:
+        """Let go of the store. Workers must have been stopped. Closing twice is once; `start` opens again."""
+        await self._opening.close()
+        await asyncio.to_thread(self._blocking.close)
+
+    def start_sync(self) -> None:
+        """`start` for synchronous code."""
+        self._blocking.run(self.start)
+
+    def close_sync(self) -> None:
+        """`close` for synchronous code."""
+        self._blocking.run(self._opening.close)
+        self._blocking.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """For web frameworks: `FastAPI(lifespan=toril.lifespan)`.
+
+        Opens the store and, unless TORIL_WORKER_LIFESPAN is false, runs a worker for all queues in this process.
+        """
+        async with self:
+            self.discover()
+            if self.settings.worker.lifespan and len(self.registry):
+                async with self.worker():
+                    yield
+            else:
+                yield
+
+    async def enqueue_many(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
+        """Store many calls, made by `task.call(...)`, and answer their handles in the order given.
+
+        Every call is checked before any is stored. Then they are stored in chunks of at most 500 jobs or 1 MiB, each
+        whole or not at all; when the store fails in between, a note on the error says how many are stored. Raises
+        PayloadTooLarge, EngineUnavailable, and what `task.call` raises.
+        """
+        return await self._enqueuer.enqueue_many(calls)
+
+    def enqueue_many_sync(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
+        """`enqueue_many` for synchronous code; blocks."""
+        return self._enqueuer.enqueue_many_sync(calls)
+
+    def job(self, id: str, queue: str | None = None) -> JobHandle[Any]:
+        """A handle of a stored job; without `queue` all queues are searched. Asks nothing of the store yet."""
+        return handle_of(id, queue, self._desk)
+
+    def queue(self, name: str, *, retention: Retention | None = None) -> Queue:
+        """A queue, to look at and to operate.
+
+        `retention` declares how long workers of this application keep Toril's own finished jobs of the queue; a kind
+        (completed, failed) without bounds keeps the defaults. Raises ConfigError for a name that cannot be one, and
+        when two declarations differ.
+        """
+        check_name(name, "queue")
+        if retention is not None and self._retentions.setdefault(name, retention) != retention:
+            raise ConfigError(
+                f"Queue {name!r} is declared with two retentions: {self._retentions[name]} and {retention}."
+            )
+        return Queue(name, self._opening.get, self.clock)
+
+    def add_middleware(self, *, enqueue: EnqueueMiddleware | None = None, run: RunMiddleware | None = None) -> None:
+        """Put code of yours around storing jobs, or around running them, inside of what was added before."""
+        if enqueue is not None:
+            self._enqueuer.use(enqueue)
+        if run is not None:
+            self.registry.run_middleware = (*self.registry.run_middleware, run)
+
+    def worker(self, queues: Sequence[str] | None = None, concurrency: int | None = None) -> Worker:
+        """A worker, to be used as `async with toril.worker(): …`; by default for the queues of all tasks and with the
+        slots of TORIL_WORKER_CONCURRENCY. Raises ConfigError when there is no queue to serve.
+        """
+        self.discover()
+        names = sorted(self.registry.queues()) if queues is None else [check_name(name, "queue") for name in queues]
+        return _OpeningWorker(
+            self._opening,
+            engine=self.engine,
+            registry=self.registry,
+            queues=names,
+            options=_worker_options(self.settings, concurrency),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            policies={name: self._policy(name) for name in names},
+        )
+
+    def run_worker(self, queues: Sequence[str] | None = None, concurrency: int | None = None) -> None:
+        """Run a worker in this process until SIGTERM or Ctrl-C. Blocks."""
+        asyncio.run(self._serve(queues, concurrency))
+
+    def discover(self) -> None:
+        """Import the modules named by `imports`, so that their tasks are known. Raises ConfigError."""
+        for name in self.imports:
+            try:
+                import_module(name)
+            except ImportError as error:
+                raise ConfigError(f"Toril(imports=…) names {name!r}, which cannot be imported: {error}.") from error
+
+    async def stats(self) -> AppStats:
+        """Engine, queues and workers at a glance. Raises EngineUnavailable."""
+        engine = await self._opening.get()
+        known = {info.name: info for info in await engine.inspect.queues()}
+        for name in self.registry.queues() - known.keys():
+            known[name] = QueueInfo(name, await engine.inspect.is_paused(name), Counts())
+        return AppStats(
+            mode=engine.name,
+            location=engine.location,
+            health=await engine.health(),
+            queues=tuple(known[name] for name in sorted(known)),
+            workers=await _live_workers(engine, self.clock.now_ms()),
+        )
+
+    async def _serve(self, queues: Sequence[str] | None, concurrency: int | None) -> None:
+        async with self:
+            await self.worker(queues, concurrency).run_until_stopped()
+
+    def _signature_of(self, name: str) -> Signature | None:
+        task = self.registry.get(name)
+        return None if task is None else task.signature
+
+    def _policy(self, queue: str) -> QueuePolicy:
+        jobs, declared = self.settings.jobs, self._retentions.get(queue, Retention())
+        return QueuePolicy(
+            completed=declared.keep_completed() or Keep(jobs.keep_completed, jobs.keep_completed_max),
+            failed=declared.keep_failed() or Keep(jobs.keep_failed, jobs.keep_failed_max),
+            events=jobs.keep_events,
+        )
+
+
+class _OpeningWorker(Worker):
+    """A worker that opens its application's store when it starts."""
+
+    def __init__(self, opening: Opening, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._opening = opening
+
+    async def on_start(self) -> None:
+        await self._opening.get()
+        await super().on_start()
+
+
+def _worker_options(settings: Settings, concurrency: int | None) -> WorkerOptions:
+    worker = settings.worker
+    return WorkerOptions(
+        concurrency=worker.concurrency if concurrency is None else concurrency,
+        lock_ms=round(worker.lock * 1000),
+        heartbeat_ms=round(worker.heartbeat * 1000),
+        recover_every_ms=round(worker.recover_every * 1000),
+        max_stalls=worker.max_stalls,
+        shutdown_timeout_s=worker.shutdown_timeout,
+        poll_s=worker.poll,
+        unknown=worker.unknown,
+        processes=worker.processes,
+        result_limit=settings.jobs.result_limit,
+    )
+
+
+async def _live_workers(engine: Engine, now: int) -> tuple[dict[str, Any], ...]:
+    keys: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await engine.keyvalue.scan(_PRESENCE, now=now, cursor=cursor)
+        keys += page.keys
+        cursor = page.cursor
+        if cursor is None:
+            break
+    values = await engine.keyvalue.get(list(dict.fromkeys(keys)), now=now) if keys else ()
+    return tuple(codec.decode(value) for value in values if value is not None)
