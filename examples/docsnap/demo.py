@@ -167,10 +167,10 @@ async def _watch(
     try:
         async with asyncio.timeout(limit):
             with Board(console) as board:
-                while not rows or not all(row.finished for row in rows.values()):
+                while len(rows) < len(ids) or not all(row.finished for row in rows.values()):
                     _check(children)
-                    found = {row.id: row for row in await client.rows()}
-                    rows = {job_id: found[job_id] for job_id in ids}
+                    # A job that changes its state during the listing may be absent once: its last look stays.
+                    rows |= {row.id: row for row in await client.rows() if row.id in ids}
                     board.show(rows.values())
                     await asyncio.sleep(FRAME_SECONDS)
     except TimeoutError:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -21,7 +20,8 @@ from docsnap.tasks import Depth, GenerateDocs, MaxPages
 from toril import Job, State, Toril, WebUrl
 from toril.web import ApiError, Gate, Identity
 
-UNFINISHED = (State.ACTIVE, State.WAITING, State.PRIORITIZED, State.DELAYED)
+# In the order of a job's life, so that one which moves on during the listing is met again and not missed.
+UNFINISHED = (State.DELAYED, State.WAITING, State.PRIORITIZED, State.ACTIVE)
 FINISHED = (State.COMPLETED, State.FAILED)
 MOST_LISTED = 200
 LOG_LINES = 500
@@ -98,7 +98,7 @@ class DocumentRoutes:
         router = APIRouter(tags=["documents"], dependencies=guards)
         add = router.add_api_route
         add("/generate-docs", self.generate, methods=["POST"], status_code=202, response_model=Queued)
-        add("/documents", self.list, methods=["GET"], response_model=Documents)
+        add("/documents", self.mine, methods=["GET"], response_model=Documents)
         add("/documents/{job_id}", self.read, methods=["GET"], response_class=Response)
         add("/documents/{job_id}/log", self.log, methods=["GET"], response_model=Log)
         return router
@@ -121,11 +121,13 @@ class DocumentRoutes:
             events_url=f"{base}/jobs/{job.id}/events",
         )
 
-    async def list(self, request: Request, limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50) -> Documents:
+    async def mine(self, request: Request, limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50) -> Documents:
         """The caller's jobs, newest first."""
         who = _who(request)
-        jobs = await self._jobs(UNFINISHED, who, limit) + await self._jobs(FINISHED, who, limit)
-        newest = sorted({job.id: job for job in jobs}.values(), key=lambda job: (job.timestamp, job.id), reverse=True)
+        found: dict[str, Job] = {}
+        for state in (*UNFINISHED, *FINISHED):
+            found |= {job.id: job for job in await self._newest(state, who, limit)}
+        newest = sorted(found.values(), key=lambda job: (job.timestamp, job.id), reverse=True)
         return Documents(documents=[_listed(job) for job in newest[:limit]])
 
     async def read(self, request: Request, job_id: str, format: Literal["markdown", "html"] = "markdown") -> Response:
@@ -147,16 +149,19 @@ class DocumentRoutes:
         page = await handle.logs(start=max(0, total - LOG_LINES), limit=LOG_LINES)
         return Log(logs=list(page.lines))
 
-    async def _jobs(self, states: Sequence[State], who: Identity, limit: int) -> Sequence[Job]:
-        page = await self._toril.queue(self._settings.queue).jobs(
-            states, limit=limit, newest_first=True, owner=who.subject
-        )
-        return page.jobs
+    async def _newest(self, state: State, who: Identity, limit: int) -> list[Job]:
+        queue = self._toril.queue(self._settings.queue)
+        found: list[Job] = []
+        async for job in queue.jobs(state, newest_first=True, owner=who.subject):
+            found.append(job)
+            if len(found) == limit:
+                break
+        return found
 
     async def _find(self, request: Request, job_id: str) -> Job:
         who = _who(request)
         job = await self._toril.job(job_id, queue=self._settings.queue).info()
-        if job is None or not who.sees(job.owner):
+        if job is None or not who.sees(_owner(job)):
             raise ApiError(404, "job_not_found", "There is no such job, or it is not yours.")
         return job
 
@@ -179,6 +184,13 @@ class DocumentRoutes:
 def _who(request: Request) -> Identity:
     identity: Identity = request.state.who
     return identity
+
+
+def _owner(job: Job) -> str | None:
+    """Whose job it is, as it was given with `with_options(owner=…)`."""
+    own = json.loads(job.opts).get("toril")
+    owner = own.get("owner") if isinstance(own, dict) else None
+    return owner if isinstance(owner, str) else None
 
 
 def _listed(job: Job) -> Listed:
