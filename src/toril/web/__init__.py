@@ -1,1 +1,13 @@
-"""Toril over HTTP."""
+"""Toril over HTTP: `jobs_api` and `health_api` for FastAPI, and who may use them.
+
+Needs the extra `web`: pip install "toril[web]".
+"""
+
+from toril.web.access import Gate
+from toril.web.api.router import jobs_api
+from toril.web.auth import Auth, ClaimHas, Identity, JWTAuth
+from toril.web.health import health_api
+from toril.web.mounts import check_bind
+from toril.web.problems import ApiError
+
+__all__ = ["ApiError", "Auth", "ClaimHas", "Gate", "Identity", "JWTAuth", "check_bind", "health_api", "jobs_api"]

@@ -11,7 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import jwt
 from fastapi.security import HTTPBearer
-from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from toril.errors import ConfigError
@@ -76,8 +75,8 @@ class DescribedAuth(Auth, Protocol):
     """An `Auth` that also says how it looks in the OpenAPI schema."""
 
     @property
-    def scheme(self) -> SecurityBase:
-        """FastAPI's description of the credentials, made with `auto_error=False`."""
+    def scheme(self) -> Callable[..., Any]:
+        """One of FastAPI's security schemes, made with `auto_error=False`."""
         ...
 
 
@@ -109,7 +108,7 @@ class JWTAuth:
     claims, by default `role == "admin"`. `leeway` is a duration by which clocks may differ. Raises ConfigError.
     """
 
-    scheme: SecurityBase = HTTPBearer(
+    scheme: Callable[..., Any] = HTTPBearer(
         scheme_name="bearer", bearerFormat="JWT", description="A JSON Web Token", auto_error=False
     )
 

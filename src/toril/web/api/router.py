@@ -79,7 +79,14 @@ class JobsApi:
         add = router.add_api_route
         add("/jobs/stats", self.stats, methods=["GET"], response_model=StatsAnswer, responses=openapi.STATS)
         add("/jobs/{id}", self.job, methods=["GET"], response_model=JobAnswer, responses=openapi.JOB)
-        add("/jobs/{id}/events", self.events, methods=["GET"], response_class=EventStream, responses=openapi.EVENTS)
+        add(
+            "/jobs/{id}/events",
+            self.events,
+            methods=["GET"],
+            # Not EventStream: FastAPI would declare the failures as event streams too.
+            response_class=Response,
+            responses=openapi.EVENTS,
+        )
         add("/jobs/{id}/cancel", self.cancel, methods=["POST"], response_model=CancelAnswer, responses=openapi.CANCEL)
         if self._submit:
             add(
@@ -134,8 +141,7 @@ class JobsApi:
         new snapshot when that is not kept any more, or 204 when the job has ended and all was told.
         """
         job = await self._find(request, id, queue)
-        engine = await self._engine()
-        frames = await follow(self._toril, engine, job, last_event_id or None)
+        frames = await follow(self._toril, job, last_event_id or None)
         if frames is None:
             return Response(status_code=204)
         return EventStream(frames, heartbeat_s=self.heartbeat_s, longest_s=self.longest_stream_s)
@@ -186,8 +192,9 @@ class JobsApi:
         return job
 
     async def _engine(self) -> Engine:
+        engine = self._toril.engine
         await self._toril.start()
-        return self._toril.engine
+        return engine
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:

@@ -124,6 +124,39 @@ class CancelAnswer(Wire):
     message: str
 
 
+class JobMessage(Wire):
+    """Data of the events `snapshot` and `resync`."""
+
+    job: JobModel
+
+
+class MomentMessage(Wire):
+    """Data of other events, such as `stalled` and `removed`: when it happened."""
+
+    at: AwareDatetime
+
+
+class ProgressMessage(MomentMessage):
+    """Data of the event `progress`."""
+
+    progress: int | float
+    progress_message: str | None
+
+
+class LogMessage(MomentMessage):
+    """Data of the event `log`."""
+
+    line: str
+
+
+class StateMessage(MomentMessage):
+    """Data of the event `state`. `job` comes with the end: result or failed reason are in it."""
+
+    status: Status
+    due_at: AwareDatetime | None
+    job: JobModel | None
+
+
 class FieldProblem(Wire):
     """One field that is wrong."""
 
