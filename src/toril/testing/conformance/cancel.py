@@ -152,7 +152,7 @@ class CancelCases(Cases):
         assert await cancel(stage) is CancelAnswer.MISSING
         assert (await stage.read("a", "other")).state is State.WAITING
 
-    async def test_twice_is_once(self, stage: Stage) -> None:
+    async def test_cancelling_twice(self, stage: Stage) -> None:
         """The first request stands: a second one changes neither who asked nor why."""
         await stage.bring("a", State.DELAYED)
         await cancel(stage)

@@ -38,7 +38,9 @@ class ReportCases(Cases):
     async def test_the_last_progress_stands(self, stage: Stage) -> None:
         """Reports are stored in order, also those of one call; the last one stays after the end."""
         worker = await stage.bring("a", State.ACTIVE)
-        await stage.jobs.report(QUEUE, [Progress("a", worker.tokens["a"], str(number), stage.now) for number in (1, 2, 3)], [])
+        await stage.jobs.report(
+            QUEUE, [Progress("a", worker.tokens["a"], str(number), stage.now) for number in (1, 2, 3)], []
+        )
         assert (await stage.read("a")).progress == 3
         await worker.end("a", Done("1"))
         assert (await stage.read("a")).progress == 3
@@ -90,7 +92,9 @@ class ReportCases(Cases):
         worker = await stage.bring("a", State.ACTIVE)
         tail = await stage.bus.tail(QUEUE)
         await log(stage, worker, "ghost", token="somebody:1")
-        await stage.jobs.report(QUEUE, [Progress("a", "somebody:1", "9", stage.now), Progress("nobody", "any:1", "9", stage.now)], [])
+        await stage.jobs.report(
+            QUEUE, [Progress("a", "somebody:1", "9", stage.now), Progress("nobody", "any:1", "9", stage.now)], []
+        )
         assert (await stage.inspect.logs(QUEUE, "a")).total == 0
         assert (await stage.read("a")).progress == 0
         assert await stage.events(tail) == []
@@ -125,7 +129,11 @@ class ReportCases(Cases):
         one, two = worker.tokens["a"], worker.tokens["b"]
         await stage.jobs.report(
             QUEUE,
-            [Progress("a", one, "1", stage.now), Progress("b", two, "2", stage.now), Progress("a", "wrong:1", "9", stage.now)],
+            [
+                Progress("a", one, "1", stage.now),
+                Progress("b", two, "2", stage.now),
+                Progress("a", "wrong:1", "9", stage.now),
+            ],
             [LogLine("b", two, "of b", stage.now), LogLine("a", one, "of a", stage.now)],
         )
         assert [(await stage.read(name)).progress for name in "ab"] == [1, 2]

@@ -9,16 +9,23 @@ from toril.testing.conformance.events import EventCases
 from toril.testing.conformance.exchange import ExchangeCases
 from toril.testing.conformance.insert import InsertCases
 from toril.testing.conformance.inspection import InspectionCases
+from toril.testing.conformance.keyvalue import KeyValueCases
 from toril.testing.conformance.locks import LockCases
+from toril.testing.conformance.lost_replies import LostReplyCases
+from toril.testing.conformance.odd_input import OddInputCases
+from toril.testing.conformance.opening import OpeningCases
 from toril.testing.conformance.order import OrderCases
 from toril.testing.conformance.outcomes import OutcomeCases
 from toril.testing.conformance.paging import PagingCases
 from toril.testing.conformance.pause import PauseCases
+from toril.testing.conformance.racing import RacingCases
 from toril.testing.conformance.removal import RemovalCases
 from toril.testing.conformance.replay import ReplayCases
 from toril.testing.conformance.reports import ReportCases
 from toril.testing.conformance.retention import RetentionCases
+from toril.testing.conformance.shared import DurableCases, SharedCases
 from toril.testing.conformance.stalled import StalledCases
+from toril.testing.conformance.waking import WakingCases
 
 
 class Conformance(
@@ -39,5 +46,13 @@ class Conformance(
     RemovalCases,
     ReportCases,
     EventCases,
+    KeyValueCases,
+    LostReplyCases,
+    OddInputCases,
+    WakingCases,
+    RacingCases,
+    SharedCases,
+    DurableCases,
+    OpeningCases,
 ):
     """What every engine must do. A subclass gives it a fixture `engines` that answers an `EngineFactory`."""
