@@ -76,6 +76,8 @@ __all__ = [
 ]
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
+# 100 years: stores cannot count much further.
+_LONGEST_WAIT_S = 100 * 365 * 86400.0
 
 
 class TorilError(Exception):
@@ -249,9 +251,7 @@ class Retry(Signal):
     def __init__(self, reason: str = "", *, in_: float | timedelta | None = None) -> None:
         super().__init__(reason or "the handler asked for a retry")
         self.reason = reason or "the handler asked for a retry"
-        self.delay_s = in_.total_seconds() if isinstance(in_, timedelta) else in_
-        if self.delay_s is not None and not 0 <= self.delay_s < float("inf"):
-            raise ConfigError(f"Retry(in_=…) expects seconds ≥ 0, got {in_!r}.")
+        self.delay_s = None if in_ is None else _wait_s("Retry", in_)
 
 
 class Snooze(Signal):
@@ -260,10 +260,15 @@ class Snooze(Signal):
     def __init__(self, in_: float | timedelta, reason: str = "") -> None:
         super().__init__(reason or "the handler snoozed its job")
         self.reason = reason
-        self.delay_s = in_.total_seconds() if isinstance(in_, timedelta) else float(in_)
-        if not 0 <= self.delay_s < float("inf"):
-            raise ConfigError(f"Snooze(…) expects seconds ≥ 0, got {in_!r}.")
+        self.delay_s = _wait_s("Snooze", in_)
 
 
 class NeverRetry(Signal):
     """Fail the job at once, whatever attempts are left. The message becomes the failed reason."""
+
+
+def _wait_s(signal: str, value: object) -> float:
+    wait = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= _LONGEST_WAIT_S:
+        raise ConfigError(f"{signal}(in_=…): expected seconds from 0 on, or a timedelta, got {value!r}.")
+    return float(wait)

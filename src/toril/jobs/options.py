@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, TypeGuard
 
 from toril.errors import ConfigError
 from toril.jobs.retry import Backoff, BackoffSpec, Exponential, spec_of
@@ -135,8 +135,17 @@ class JobOptions:
             _check_run_at(self.run_at, self.delay)
         if self.id is not None:
             check_id(self.id)
-        if any("," in tag or not tag for tag in self.tags):
-            raise ConfigError(f"tags: expected non-empty words without commas, got {self.tags!r}.")
+        if not isinstance(self.lifo, bool):
+            raise ConfigError(f"lifo: expected True or False, got {self.lifo!r}.")
+        if self.retention is not None and not isinstance(self.retention, Retention):
+            raise ConfigError(f'retention: expected Retention(completed="7d", …), got {self.retention!r}.')
+        if self.owner is not None and not _is_text(self.owner):
+            raise ConfigError(f"owner: expected text that is not empty, got {self.owner!r}.")
+        # A lone word would be taken for its letters.
+        tags: Any = self.tags
+        if not isinstance(tags, tuple | list) or not all(_is_text(tag) and "," not in tag for tag in tags):
+            raise ConfigError(f"tags: expected a tuple of non-empty words without commas, got {tags!r}.")
+        object.__setattr__(self, "tags", tuple(tags))
 
     def merged(self, patch: OptionsPatch) -> JobOptions:
         """These options with some replaced. Raises ConfigError, which names the nearest option for an unknown one."""
@@ -219,7 +228,7 @@ def decode(opts: str) -> RunOptions:
     return RunOptions(
         attempts=max(1, _as_int(value.get("attempts"), 1)),
         backoff=_read_backoff(value.get("backoff"), extra),
-        timeout_s=timeout / 1000 if isinstance(timeout, int | float) and timeout > 0 else None,
+        timeout_s=timeout / 1000 if _is_number(timeout) and timeout > 0 else None,
         keep_completed=_read_keep(value.get("removeOnComplete")),
         keep_failed=_read_keep(value.get("removeOnFail")),
         owner=owner if isinstance(owner, str) else None,
@@ -230,7 +239,7 @@ def decode(opts: str) -> RunOptions:
 
 def check_id(value: str) -> str:
     """`value`, if it can be a job id of the caller's own. Raises ConfigError."""
-    if not CUSTOM_ID.fullmatch(value) or value in RESERVED_IDS:
+    if not isinstance(value, str) or not CUSTOM_ID.fullmatch(value) or value in RESERVED_IDS:
         raise ConfigError(
             "id: expected a letter, then up to 63 letters, digits, '_' or '-', and no name that queues "
             f"use themselves, got {value!r}."
@@ -241,6 +250,15 @@ def check_id(value: str) -> str:
 def _check_int(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"{name}: expected a whole number from {low} to {high}, got {value!r}.")
+
+
+def _is_text(value: Any) -> bool:
+    """Whether `value` is text that UTF-8 can carry, and not empty."""
+    return isinstance(value, str) and value != "" and value.encode("utf-8", "ignore").decode("utf-8") == value
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_run_at(run_at: datetime, delay: Duration | None) -> None:
@@ -288,20 +306,17 @@ def _write_keep(opts: dict[str, Any], name: str, keep: Keep | None) -> None:
 def _read_keep(value: Any) -> Keep | None:
     if value is True:
         return Keep(None, 0)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Keep(None, max(0, value))
-    if isinstance(value, dict):
-        age, count = value.get("age"), value.get("count")
-        return Keep(
-            float(age) if isinstance(age, int | float) and not isinstance(age, bool) else None,
-            count if isinstance(count, int) and not isinstance(count, bool) else None,
-        )
-    return None
+    # BullMQ's -1 is no bound.
+    bounds = value if isinstance(value, dict) else {"count": value}
+    age, count = bounds.get("age"), bounds.get("count")
+    age_s = float(age) if _is_number(age) and age >= 0 else None
+    most = int(count) if _is_number(count) and count >= 0 else None
+    return None if age_s is None and most is None else Keep(age_s, most)
 
 
 def _read_backoff(value: Any, own: dict[str, Any]) -> BackoffSpec | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return BackoffSpec("fixed", int(value), 0.0)
+    if _is_number(value):
+        return BackoffSpec("fixed", max(0, int(value)), 0.0)
     if not isinstance(value, dict):
         return None
     jitter = value.get("jitter", 0.0)
@@ -309,11 +324,11 @@ def _read_backoff(value: Any, own: dict[str, Any]) -> BackoffSpec | None:
     return BackoffSpec(
         "exponential" if value.get("type") == "exponential" else "fixed",
         max(0, _as_int(value.get("delay"), 0)),
-        float(jitter) if isinstance(jitter, int | float) and 0 <= jitter <= 1 else 0.0,
-        cap if isinstance(cap, int) else None,
+        float(jitter) if _is_number(jitter) and 0 <= jitter <= 1 else 0.0,
+        max(0, int(cap)) if _is_number(cap) else None,
         name if isinstance(name, str) else None,
     )
 
 
 def _as_int(value: Any, default: int) -> int:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
+    return int(value) if _is_number(value) else default

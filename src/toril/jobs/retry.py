@@ -9,7 +9,7 @@ from typing import Any
 
 from toril.errors import ConfigError
 from toril.kernel.backoff import Draw, wait_s
-from toril.kernel.durations import Duration, milliseconds
+from toril.kernel.durations import LONGEST_S, Duration, milliseconds
 
 CustomBackoff = Callable[[int, BaseException], float | None]
 """A backoff of your own: gets the number of the attempt that failed (1 is the first) and its error, returns the
@@ -79,7 +79,8 @@ class BackoffSpec:
             jitter=self.jitter,
             draw=draw,
         )
-        return round(wait * 1000)
+        # Doubling soon leaves what a store can count; nobody waits that long anyway.
+        return round(min(wait, LONGEST_S) * 1000)
 
 
 # A custom policy cannot travel; a peer that does not know it waits a second, as the default does.
@@ -95,7 +96,7 @@ def spec_of(backoff: Backoff | None) -> BackoffSpec | None:
     if isinstance(backoff, Exponential):
         cap = None if backoff.cap is None else milliseconds(backoff.cap)
         return BackoffSpec("exponential", milliseconds(backoff.delay), backoff.jitter, cap)
-    if callable(backoff):
+    if callable(backoff) and not isinstance(backoff, type):
         return BackoffSpec("exponential", _NEAREST_TO_CUSTOM_MS, 0.0, name=custom_name(backoff))
     raise ConfigError(
         f"backoff: expected Fixed, Exponential or a function (attempt, error) -> seconds, got {backoff!r}."

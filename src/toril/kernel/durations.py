@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
+from decimal import Decimal
 
 from toril.errors import ConfigError
 
@@ -16,7 +17,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 # 100 years: above this a number is surely a mistake (milliseconds given as seconds, say).
-_LONGEST = 100 * 365 * 86400.0
+LONGEST_S = 100 * 365 * 86400.0
 
 
 def seconds(value: Duration, what: str = "duration") -> float:
@@ -30,10 +31,11 @@ def seconds(value: Duration, what: str = "duration") -> float:
     elif isinstance(value, str):
         result = _parse(value, what)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        result = float(value)
+        # An int too big for a float is too big for a duration.
+        result = float(value) if abs(value) <= LONGEST_S else math.inf
     else:
         raise ConfigError(_expected(what, value))
-    if not math.isfinite(result) or result < 0 or result > _LONGEST:
+    if not math.isfinite(result) or result < 0 or result > LONGEST_S:
         raise ConfigError(_expected(what, value))
     return result
 
@@ -50,7 +52,7 @@ def size_bytes(value: int | str, what: str = "size") -> int:
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
         if match and match[2].lower() in _SIZE_UNITS:
-            return int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+            return round(Decimal(match[1]) * _SIZE_UNITS[match[2].lower()])
     raise ConfigError(f'{what}: expected bytes or text such as "512kb" or "1MiB", got {value!r}.')
 
 

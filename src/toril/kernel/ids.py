@@ -60,12 +60,12 @@ def created_ms(job_id: str) -> int | None:
     if len(job_id) != 20 or job_id[0] != "j":
         return None
     value = 0
-    for char in job_id[1:10]:
+    for char in job_id[1:]:
         digit = _ALPHABET.find(char)
         if digit < 0:
             return None
         value = value * 32 + digit
-    return value
+    return value >> _RANDOM_BITS
 
 
 def token_hex(size: int = 8) -> str:

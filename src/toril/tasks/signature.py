@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -33,8 +34,12 @@ _READ: dict[str, Any] = {"by_alias": True, "by_name": True}
 _WRITE: dict[str, Any] = {"by_alias": False, "round_trip": True}
 # Only instances of models and dataclasses pass validation unseen; asking costs a microsecond, so ask only for those.
 _WRITE_CHECKED: dict[str, Any] = {**_WRITE, "warnings": "error"}
+# A whole string, so that brackets inside of it are passed over, or one bracket.
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _CONFIG = ConfigDict(ser_json_inf_nan="constants", ser_json_bytes="base64", val_json_bytes="base64")
 _LONGEST_VALUE_SHOWN = 80
+# What is read again must be readable: the parser stops at 200 levels.
+DEEPEST = 190
 
 
 class Signature:
@@ -82,6 +87,10 @@ class Signature:
             raise self._invalid(error) from None
         except (PydanticSerializationError, ValueError) as error:
             raise InvalidArguments(f"{self._what}: arguments that JSON cannot carry ({error}).") from error
+        if _is_too_deep(text):
+            raise InvalidArguments(
+                f"{self._what}: expected at most {DEEPEST} levels of lists and objects in arguments."
+            )
         if self._arguments_may_hide_nan and _is_not_finite(text, valid):
             raise InvalidArguments(f"{self._what}: expected finite numbers, got NaN or Infinity, which JSON has not.")
         return text
@@ -104,6 +113,8 @@ class Signature:
             raise InvalidResult(f"{self._what} returned what its annotation does not allow: {problems}.") from None
         except (PydanticSerializationError, ValueError) as error:
             raise InvalidResult(f"{self._what} returned what JSON cannot carry ({error}).") from error
+        if _is_too_deep(text):
+            raise InvalidResult(f"{self._what} returned more than {DEEPEST} levels of lists and objects.")
         if self._result_may_hide_nan and _is_not_finite(text, valid):
             raise InvalidResult(f"{self._what} returned NaN or Infinity, which JSON has not: return None instead.")
         return text
@@ -261,6 +272,20 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(schema, list | tuple):
         for item in schema:
             yield from _parts(item)
+
+
+def _is_too_deep(text: str) -> bool:
+    if len(text) <= 2 * DEEPEST or text.count("[") + text.count("{") <= DEEPEST:
+        return False
+    level = 0
+    for part in _STRUCTURE.finditer(text):
+        if part[0] in "[{":
+            level += 1
+            if level > DEEPEST:
+                return True
+        elif part[0] in "]}":
+            level -= 1
+    return False
 
 
 def _is_not_finite(text: str, value: Any) -> bool:
