@@ -1,5 +1,7 @@
 """DocSnap as a web application, and the worker's entry: `toril worker docsnap.app:toril`."""
 
+import logging
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -41,6 +43,9 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     message = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
     return ApiError(422, "invalid_request", message, fields=fields).response()
 
+
+# One line per request is for the job's own log, which names the pages.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 settings = load_settings()
 toril = Toril()

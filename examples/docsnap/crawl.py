@@ -15,6 +15,8 @@ from docsnap.fetch import Fetched, Fetcher
 
 AGENT_NAME = "DocSnap"
 LONGEST_CRAWL_DELAY = 5.0
+SECOND_TRY_PAUSE = 0.5
+FAILURES_IN_A_ROW = 3
 CANDIDATES_PER_PAGE = 10
 """Addresses kept in line for each page wanted: a page with a million links costs no more than one with ten."""
 _NO_PAGE = re.compile(r"\.(png|jpe?g|gif|svg|webp|ico|css|m?js|json|xml|pdf|zip|gz|tar|mp[34]|woff2?)$", re.IGNORECASE)
@@ -73,6 +75,8 @@ class Crawl:
         self._limits = limits
         self._on_step = on_step
         self._line: deque[tuple[str, int]] = deque()
+        self._late: deque[tuple[str, int]] = deque()
+        self._failures = 0
         self._known: set[str] = set()
         self._pages: dict[str, Page] = {}
         self._skipped: list[Skipped] = []
@@ -84,26 +88,37 @@ class Crawl:
     async def run(self, start: str) -> Crawled:
         """Read the site from `start` on.
 
-        Only a first page that cannot be read ends the crawl with an error; what goes wrong later is listed as skipped.
+        A later page that cannot be read is listed as skipped.
 
         Raises:
             CrawlError: the first page cannot be read (see `docsnap.errors` for the kinds).
+            PageUnavailable: the site stopped answering in the middle.
         """
         deadline = asyncio.get_running_loop().time() + self._limits.seconds
         first = normal(start)
         await self._read_robots(first)
         await self._read_first(first)
-        while self._line and len(self._pages) < self._limits.pages:
-            url, depth = self._line.popleft()
+        while (todo := self._next()) is not None:
+            url, depth, again = todo
             if url in self._pages:  # a redirect led there meanwhile
                 continue
             remaining = deadline - asyncio.get_running_loop().time()
             if remaining <= self._pause:
                 await self._skip(url, f"the time limit of {self._limits.seconds:g} s was reached")
                 break
-            await asyncio.sleep(self._pause)
-            await self._read_next(url, depth)
+            await asyncio.sleep(max(self._pause, SECOND_TRY_PAUSE) if again else self._pause)
+            await self._read_next(url, depth, again=again)
         return Crawled(first, list(self._pages.values()), self._skipped, self._aliases)
+
+    def _next(self) -> tuple[str, int, bool] | None:
+        """Address, depth, and whether it was tried before; those that failed once come last."""
+        if len(self._pages) >= self._limits.pages:
+            return None
+        if self._line:
+            return (*self._line.popleft(), False)
+        if self._late:
+            return (*self._late.popleft(), True)
+        return None
 
     async def _read_first(self, url: str) -> None:
         self._known.add(url)
@@ -118,15 +133,19 @@ class Crawl:
         self._scope = (origin(fetched.url), folder(fetched.url))
         await self._keep(fetched, url, 0)
 
-    async def _read_next(self, url: str, depth: int) -> None:
+    async def _read_next(self, url: str, depth: int, *, again: bool) -> None:
         if not self._robots.can_fetch(url, AGENT_NAME):
             await self._skip(url, "closed to crawlers by robots.txt")
             return
         try:
             fetched = await self._fetcher.get(url)
+        except PageUnavailable as error:
+            await self._postpone(url, depth, error, again=again)
+            return
         except CrawlError as error:
             await self._skip(url, str(error))
             return
+        self._failures = 0
         found = normal(fetched.url)
         if found in self._pages:
             self._aliases[url] = found
@@ -136,6 +155,25 @@ class Crawl:
             await self._skip(url, f"leads to {found}, which is closed to crawlers by robots.txt")
         else:
             await self._keep(fetched, url, depth)
+
+    async def _postpone(self, url: str, depth: int, error: PageUnavailable, *, again: bool) -> None:
+        """A page that fails twice is left out, as long as the rest of the site answers: half a document that looks
+        whole is worse than another attempt of the job.
+        """
+        self._failures += 1
+        if again or self._failures >= FAILURES_IN_A_ROW:
+            await self._check_alive()
+        if again:
+            await self._skip(url, str(error))
+        else:
+            self._late.append((url, depth))
+
+    async def _check_alive(self) -> None:
+        try:
+            await self._fetcher.get(next(iter(self._pages)))
+        except CrawlError as error:
+            raise PageUnavailable(f"the site stopped answering in the middle of the crawl: {error}") from error
+        self._failures = 0
 
     async def _keep(self, fetched: Fetched, asked: str, depth: int) -> None:
         found = normal(fetched.url)
@@ -164,7 +202,8 @@ class Crawl:
 
     async def _report(self, page: Page | None, skipped: Skipped | None) -> None:
         done = len(self._pages)
-        await self._on_step(Step(done, min(self._limits.pages, done + len(self._line)), page, skipped))
+        expected = min(self._limits.pages, done + len(self._line) + len(self._late))
+        await self._on_step(Step(done, expected, page, skipped))
 
     async def _read_robots(self, url: str) -> None:
         address = f"{origin(url)}/robots.txt"

@@ -130,6 +130,7 @@ async def _start_children(
     server = ["uvicorn", "docsnap.app:app", "--host", HOST, "--port", page.rpartition(":")[2]]
     # In one process the API would run jobs as well; here they have a worker of their own.
     environ["TORIL_WORKER_LIFESPAN"] = "false"
+    environ["TORIL_WORKER_SHUTDOWN_TIMEOUT"] = "1s"  # Ctrl-C should not wait for jobs which the next start goes on with
     commands = {
         "worker": ["toril", "worker", "docsnap.app:toril", "--concurrency", str(SLOTS)],
         "api": [*server, "--no-access-log", "--timeout-graceful-shutdown", "2"],
@@ -171,7 +172,7 @@ async def _watch(
                     _check(children)
                     # A job that changes its state during the listing may be absent once: its last look stays.
                     rows |= {row.id: row for row in await client.rows() if row.id in ids}
-                    board.show(rows.values())
+                    board.show(rows[job_id] for job_id in ids if job_id in rows)
                     await asyncio.sleep(FRAME_SECONDS)
     except TimeoutError:
         console.print(f"[red]The five jobs were not finished within {limit:g} s.[/]", markup=True)

@@ -203,7 +203,7 @@ def _listed(job: Job) -> Listed:
         attempts=job.attempts_made,
         created_at=datetime.fromtimestamp(job.timestamp / 1000, UTC),
         report=_report(job),
-        error=job.failed_reason,
+        error=None if job.state is State.COMPLETED else job.failed_reason,
     )
 
 

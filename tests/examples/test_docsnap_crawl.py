@@ -140,6 +140,32 @@ async def test_a_silent_page_is_skipped_but_a_silent_first_page_is_an_error() ->
             await crawl(web.url("/slow"), web.authority, seconds=0.2)
 
 
+async def test_a_page_that_stumbles_once_is_read_after_the_others() -> None:
+    def answer(path: str, site: HandmadeSite) -> bytes:
+        if path == "/robots.txt":
+            return http(b"", status="404 Not Found")
+        stumbling = path == "/a" and site.asked.count("/a") == 1
+        return http(b"", status="503 Busy") if stumbling else linking("/a", "/b")
+
+    async with handmade_site(answer) as web:
+        result = await crawl(web.url(), web.authority)
+    assert paths(result) == ["/", "/b", "/a"]
+    assert result.skipped == []
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_a_site_that_dies_in_the_middle_makes_no_half_document(count: int) -> None:
+    def answer(path: str, site: HandmadeSite) -> bytes:
+        if len(site.asked) <= 2:
+            found = linking(*(f"/{n}" for n in range(count)))
+            return found if path == "/" else http(b"", status="404 Not Found")
+        return b""
+
+    async with handmade_site(answer) as web:
+        with pytest.raises(PageUnavailable, match="the site stopped answering in the middle"):
+            await crawl(web.url(), web.authority)
+
+
 async def test_the_time_limit_keeps_what_was_read() -> None:
     async with handmade_site(pages({"/": linking("/a"), "/a": linking()})) as web:
         result = await crawl(web.url(), web.authority, CrawlLimits(seconds=0))
