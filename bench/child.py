@@ -16,13 +16,13 @@ from typing import Any
 from bench.contestants.protocol import Contestant
 from bench.measures import MEASURES, serve
 
-MODULES = ("toril_queue", "huey_queue", "litequeue_queue", "raw_sqlite")
+MODULES = {"toril": "toril_queue", "huey": "huey_queue", "litequeue": "litequeue_queue", "raw": "raw_sqlite"}
 
 
-def contestants() -> tuple[Contestant, ...]:
-    """All contestants whose library is installed, Toril first."""
+def contestants(library: str | None = None) -> tuple[Contestant, ...]:
+    """All contestants, Toril first, or those of one library: a process loads only what it measures."""
     found: list[Contestant] = []
-    for module in MODULES:
+    for module in [MODULES[library]] if library else MODULES.values():
         found.extend(import_module(f"bench.contestants.{module}").CONTESTANTS)
     return tuple(found)
 
@@ -38,7 +38,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 def main(name: str, measure: str, folder: str, jobs: str) -> None:
     """Run it and print the figures."""
-    contestant = {one.name: one for one in contestants()}[name]
+    contestant = {one.name: one for one in contestants(name.partition("-")[0])}[name]
     if measure == "serve":
         run(serve(contestant, Path(folder), int(jobs)))
         return

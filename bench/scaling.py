@@ -7,17 +7,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median
 
-from toril.engine.open import open_engine
+from bench.contestants.protocol import Contestant
 from toril.engine.ports.jobs import Finish
 from toril.engine.protocol import Engine
+from toril.engine.sqlite.engine import SqliteEngine
 from toril.jobs.model import NewJob
 from toril.jobs.options import JobOptions, encode
 from toril.jobs.outcome import Done
 from toril.kernel.clock import SystemClock
 from toril.kernel.ids import JobIds, token_hex
-from toril.kernel.telemetry import Telemetry
-
-from bench.contestants.protocol import Contestant
 
 _CHUNK = 5_000
 _TIMES = 300
@@ -78,7 +76,7 @@ class Front:
 
 async def scaling(contestant: Contestant, folder: Path, jobs: int) -> dict[str, float]:
     """The operations on an empty queue, then with `jobs` waiting, and how many times as long they take."""
-    engine = open_engine(f"sqlite:///{folder / 'line.db'}", SystemClock(), Telemetry())
+    engine = SqliteEngine(folder / "line.db")
     await engine.start()
     try:
         front = Front(engine)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from bench.contestants.protocol import Contestant, Handler
 from toril.app import Toril
 from toril.jobs.options import Retention
 from toril.tasks.task import Task
 from toril.worker.worker import Worker
-
-from bench.contestants.protocol import Contestant, Handler
 
 _SLOTS = 100
 QUEUE = "bench"

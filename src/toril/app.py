@@ -19,6 +19,7 @@ from toril.jobs.options import JobOptions, Keep, Retention
 from toril.kernel import codec
 from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock, SystemClock
+from toril.kernel.durations import Duration, seconds
 from toril.kernel.ids import JobIds
 from toril.kernel.telemetry import Telemetry
 from toril.settings import Address, Settings, store_address, unknown_variables
@@ -196,21 +197,30 @@ class Toril:
         if run is not None:
             self.registry.run_middleware = (*self.registry.run_middleware, run)
 
-    def worker(self, queues: Sequence[str] | None = None, concurrency: int | None = None) -> Worker:
-        """A worker, to be used as `async with toril.worker(): …`; by default for the queues of all tasks and with the
-        slots of TORIL_WORKER_CONCURRENCY. Raises ConfigError when there is no queue to serve.
+    def worker(
+        self,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        *,
+        shutdown_timeout: Duration | None = None,
+        name: str | None = None,
+    ) -> Worker:
+        """A worker, to be used as `async with toril.worker(): …`; by default for the queues of all tasks, with the
+        slots of TORIL_WORKER_CONCURRENCY and the patience of TORIL_WORKER_SHUTDOWN_TIMEOUT. `name` is the begin of its
+        id. Raises ConfigError when there is no queue to serve.
         """
         self.discover()
-        names = sorted(self.registry.queues()) if queues is None else [check_name(name, "queue") for name in queues]
+        names = sorted(self.registry.queues()) if queues is None else [check_name(one, "queue") for one in queues]
         return _OpeningWorker(
             self._opening,
             engine=self.engine,
             registry=self.registry,
             queues=names,
-            options=_worker_options(self.settings, concurrency),
+            options=_worker_options(self.settings, concurrency, shutdown_timeout),
             clock=self.clock,
             telemetry=self.telemetry,
-            policies={name: self._policy(name) for name in names},
+            policies={queue: self._policy(queue) for queue in names},
+            name=name,
         )
 
     def run_worker(self, queues: Sequence[str] | None = None, concurrency: int | None = None) -> None:
@@ -268,15 +278,16 @@ class _OpeningWorker(Worker):
         await super().on_start()
 
 
-def _worker_options(settings: Settings, concurrency: int | None) -> WorkerOptions:
+def _worker_options(settings: Settings, concurrency: int | None, shutdown_timeout: Duration | None) -> WorkerOptions:
     worker = settings.worker
+    patience = worker.shutdown_timeout if shutdown_timeout is None else seconds(shutdown_timeout, "shutdown_timeout")
     return WorkerOptions(
         concurrency=worker.concurrency if concurrency is None else concurrency,
         lock_ms=round(worker.lock * 1000),
         heartbeat_ms=round(worker.heartbeat * 1000),
         recover_every_ms=round(worker.recover_every * 1000),
         max_stalls=worker.max_stalls,
-        shutdown_timeout_s=worker.shutdown_timeout,
+        shutdown_timeout_s=patience,
         poll_s=worker.poll,
         unknown=worker.unknown,
         processes=worker.processes,

@@ -30,6 +30,6 @@ async def note(number: int, pause: float = 0.02) -> int:
 async def hold(ctx: Context, folder: str) -> str:
     """Say that it runs, then wait until it is let go."""
     (Path(folder) / f"started-{ctx.starts}").write_text(str(os.getpid()), encoding="utf-8")
-    while not (Path(folder) / "go").exists():
+    while not (Path(folder) / "go").exists():  # noqa: ASYNC110 - another process makes the file
         await asyncio.sleep(0.02)
     return "held"

@@ -9,18 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from toril.cli.main import app
-from toril.engine.open import open_engine
 from toril.engine.ports.jobs import Finish, LogLine, Progress
 from toril.engine.protocol import Engine
+from toril.engine.sqlite.engine import SqliteEngine
 from toril.jobs.model import NewJob
 from toril.jobs.options import JobOptions, encode
 from toril.jobs.outcome import Done, Failed
 from toril.kernel.clock import SystemClock
-from toril.kernel.telemetry import Telemetry
 
 HOUR_MS = 3_600_000
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,12 +53,12 @@ def spawn(*arguments: str, environ: dict[str, str], cwd: Path = ROOT) -> subproc
 
 
 def fill(path: Path) -> None:
-    """In the queue `docs`: waiting `w1 w2`, prioritized `p1`, delayed `d1`, active `a1`, completed `c1`, failed `f1`."""
+    """Queue `docs`: waiting `w1 w2`, prioritized `p1`, delayed `d1`, active `a1`, completed `c1`, failed `f1`."""
     asyncio.run(_with(path, _fill))
 
 
 async def _with(path: Path, work: Any) -> None:
-    engine = open_engine(url_of(path), SystemClock(), Telemetry())
+    engine = SqliteEngine(path)
     await engine.start()
     try:
         await work(engine)
@@ -72,13 +70,15 @@ async def _fill(engine: Engine) -> None:
     now = SystemClock().now_ms() - 2 * HOUR_MS
     await _add(engine, ["c1", "f1", "a1"], now, JobOptions(owner="ann", tags=("night",)))
     taken = await engine.jobs.exchange(
-        "docs", worker="w-1", seq=1, token="w-1:1", finished=(), want=3, lock_ms=15_000, now=now
+        "docs", worker="w-1", seq=1, token="w-1:1", finished=(), want=3, lock_ms=24 * HOUR_MS, now=now
     )
     assert [job.id for job in taken.jobs] == ["c1", "f1", "a1"]
     lines = [LogLine("f1", "w-1:1", f"line {number}", now) for number in range(30)]
-    await engine.jobs.report("docs", [Progress("a1", "w-1:1", '{"progress": 40, "message": "page 4"}')], lines)
+    await engine.jobs.report("docs", [Progress("a1", "w-1:1", '{"progress": 40, "message": "page 4"}', now)], lines)
     done = Finish("c1", "w-1:1", Done('{"pages": 12}'), now, now + 1500)
-    broken = Finish("f1", "w-1:1", Failed("ValueError: no such page", "ValueError: no such page\n  at line 3"), now, now + 20)
+    broken = Finish(
+        "f1", "w-1:1", Failed("ValueError: no such page", "ValueError: no such page\n  at line 3"), now, now + 20
+    )
     await engine.jobs.exchange(
         "docs", worker="w-1", seq=2, token="w-1:2", finished=(done, broken), want=0, lock_ms=15_000, now=now + 2000
     )
@@ -91,7 +91,7 @@ async def _add(engine: Engine, ids: Sequence[str], now: int, options: JobOptions
     delay = options.delay_ms(now)
     opts = encode(options, delay_ms=delay)
     jobs = [
-        NewJob(id, "generate", '{"url": "https://example.com", "depth": 2}', opts, now, delay, options.priority)
-        for id in ids
+        NewJob(one, "generate", '{"url": "https://example.com", "depth": 2}', opts, now, delay, options.priority)
+        for one in ids
     ]
     await engine.jobs.add("docs", jobs, batch=f"batch-{ids[0]}", now=now)

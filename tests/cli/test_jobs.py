@@ -11,7 +11,20 @@ from tests.cli.stored import answer, toril, url_of
 def test_list_shows_every_job_of_every_queue(url: str) -> None:
     result = toril("jobs", "list", "--url", url)
     assert result.exit_code == 0
-    for word in ("docs", "w1", "w2", "p1", "d1", "a1", "c1", "f1", "generate", "in 2 h", "no such page", "40 % page 4"):
+    for word in (
+        "docs",
+        "w1",
+        "w2",
+        "p1",
+        "d1",
+        "a1",
+        "c1",
+        "f1",
+        "generate",
+        "in 1 h 59 m",
+        "no such page",
+        "40 % page 4",
+    ):
         assert word in result.stdout, word
 
 
@@ -32,7 +45,18 @@ def test_list_of_nothing_says_so(url: str) -> None:
 def test_show_tells_all_of_one_job(url: str) -> None:
     result = toril("jobs", "show", "f1", "--url", url)
     assert result.exit_code == 0
-    for word in ("generate", "docs", "failed", "1 of 3", "ann", "night", "https://example.com", "ValueError", "at line 3", "w-1"):
+    for word in (
+        "generate",
+        "docs",
+        "failed",
+        "1 of 3",
+        "ann",
+        "night",
+        "https://example.com",
+        "ValueError",
+        "at line 3",
+        "w-1",
+    ):
         assert word in result.stdout, word
     assert "last 20 of 30" in result.stdout
     assert "line 29" in result.stdout

@@ -16,8 +16,12 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the five jobs, instead of staying up.")] = False,
-    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port of the page; 0 takes a free one.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder for its database and documents.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="Port of the page; 0 takes a free one.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", "--data-dir", help="Folder for its database and documents.")
+    ] = None,
 ) -> None:
     """Watch real jobs run: five web sites become documentation, on the embedded store."""
     folder = find_docsnap()
@@ -30,7 +34,7 @@ def demo(
         raise ConfigError(
             f"The demo needs the package {error.name!r}. Install what it uses: pip install 'toril[demo]'."
         ) from error
-    raise typer.Exit(run(once=once, port=port, data=data))
+    raise typer.Exit(run(once=once, port=port, **({} if data is None else {"data_dir": data})))
 
 
 def find_docsnap(package: Path = _PACKAGE) -> Path:
@@ -39,4 +43,6 @@ def find_docsnap(package: Path = _PACKAGE) -> Path:
     for folder in (shipped, checkout):
         if (folder / "demo.py").is_file():
             return folder
-    raise ConfigError(f"The demo is not here: expected it in {shipped} or {checkout}. Install Toril again, or clone it.")
+    raise ConfigError(
+        f"The demo is not here: expected it in {shipped} or {checkout}. Install Toril again, or clone it."
+    )

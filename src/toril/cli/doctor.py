@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.markup import escape
@@ -18,8 +16,13 @@ from toril.cli.loading import load_app
 from toril.cli.options import AppOption, JsonOption, UrlOption
 from toril.cli.presence import live_workers
 from toril.cli.screen import console, say, show_json
+from toril.engine.open import redacted
+from toril.engine.protocol import Health
+from toril.engine.sqlite.filesystem import file_system_of, mount_table
+from toril.engine.sqlite.integrity import problems
 from toril.errors import TorilError
 from toril.jobs.states import State
+from toril.settings import unknown_variables
 
 _MARKS = {Level.PASS: "[green]pass[/]", Level.WARN: "[yellow]warn[/]", Level.FAIL: "[bold red]FAIL[/]"}
 
@@ -32,7 +35,7 @@ def doctor(app: AppOption = None, url: UrlOption = None, as_json: JsonOption = F
         show_json({"ok": Level.FAIL not in worst, "checks": [one._asdict() for one in found]})
     else:
         counted = {level: sum(one.level is level for one in found) for level in Level}
-        say(f"\n{len(found)} checks: {counted[Level.PASS]} pass, {counted[Level.WARN]} warn, {counted[Level.FAIL]} fail.")
+        say("\n" + ", ".join(f"{count} {level}" for level, count in counted.items()))
     if Level.FAIL in worst:
         raise typer.Exit(1)
 
@@ -70,7 +73,7 @@ async def _checks(app: str | None, url: str | None) -> AsyncIterator[Check]:
         if here.level is Level.FAIL:
             return
         yield checks.space(database.parent)
-        if not database.exists():
+        if not await asyncio.to_thread(database.exists):
             todo = "nothing, if no application has run yet; else look at the path above"
             yield Check("database", Level.WARN, f"{database} is not there yet", todo)
             return
@@ -86,3 +89,65 @@ async def _checks(app: str | None, url: str | None) -> AsyncIterator[Check]:
         yield Check("store", Level.FAIL, str(error), _todo(error))
     finally:
         await toril.close()
+
+
+def _configuration(toril: Toril, app: str | None, url: str | None) -> Check:
+    decided = "--url" if url is not None and app is None else toril.address.decided_by
+    found = f"{redacted(toril.address.url)} (decided by: {decided})"
+    problems = [*([toril.address.warning] if toril.address.warning else []), *unknown_variables()]
+    if problems:
+        return Check("configuration", Level.WARN, found, " ".join(problems))
+    return Check("configuration", Level.PASS, found)
+
+
+async def _open_checks(toril: Toril, database: Path | None) -> AsyncIterator[Check]:
+    engine, now = toril.engine, toril.clock.now_ms()
+    stats = await toril.stats()
+    yield _store(stats.health)
+    if database is not None:
+        yield _file_system(database)
+        yield checks.files(database)
+        yield await asyncio.to_thread(_integrity, database)
+    queues, workers = stats.queues, live_workers(stats.workers)
+    newest = [
+        job
+        for one in queues
+        for job in (await engine.inspect.list(one.name, [State.COMPLETED], limit=1, newest_first=True)).jobs
+    ]
+    yield checks.clock(workers, newest, now)
+    for check in checks.alive(workers, queues, now):
+        yield check
+    for one in queues:
+        yield await checks.queue(engine, one, workers, now)
+
+
+def _store(health: Health) -> Check:
+    detail = health.detail
+    if not health.ok:
+        return Check("store", Level.FAIL, str(detail.get("error", "it does not answer")), "see the message")
+    found = (
+        f"SQLite {detail['sqlite']}, schema {detail['user_version']}, journal mode {detail['journal_mode']}, "
+        f"answers in {health.round_trip_ms:.1f} ms"
+    )
+    if detail["journal_mode"] not in ("wal", "memory"):
+        return Check(
+            "store", Level.WARN, found, "expected journal mode wal: close every program that has the file open"
+        )
+    return Check("store", Level.PASS, found)
+
+
+def _file_system(database: Path) -> Check:
+    kind = file_system_of(database.resolve(), mount_table()) or "unknown"
+    return Check("file system", Level.PASS, f"{kind}, local")
+
+
+def _integrity(database: Path) -> Check:
+    found = problems(database)
+    if found:
+        todo = "stop the application, copy the file away, then restore a backup or use sqlite3's .recover"
+        return Check("integrity", Level.FAIL, "; ".join(found), todo)
+    return Check("integrity", Level.PASS, "quick check found no damage")
+
+
+def _todo(error: TorilError) -> str:
+    return "call again in a moment" if error.retryable else "see the message, then run toril doctor again"

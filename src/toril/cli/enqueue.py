@@ -26,7 +26,9 @@ def enqueue_job(
     id: Annotated[str | None, typer.Option("--id", help="An id of your own.")] = None,
     delay: Annotated[str | None, typer.Option("--delay", help='Wait before the first attempt, such as "10m".')] = None,
     priority: Annotated[int, typer.Option("--priority", help="1 runs first; 0 is none.")] = 0,
-    wait: Annotated[float | None, typer.Option("--wait", metavar="SECONDS", help="Wait for the result, and print it.")] = None,
+    wait: Annotated[
+        float | None, typer.Option("--wait", metavar="SECONDS", help="Wait for the result, and print it.")
+    ] = None,
     app: AppOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,

@@ -102,10 +102,7 @@ def job_json(job: Job) -> dict[str, Any]:
 
 def history_json(job: Job) -> list[dict[str, Any]]:
     """The attempts of a job for scripts."""
-    return [
-        {**one._asdict(), "started": iso(one.started), "ended": iso(one.ended)}
-        for one in job.history
-    ]
+    return [{**one._asdict(), "started": iso(one.started), "ended": iso(one.ended)} for one in job.history]
 
 
 def _options(job: Job) -> RunOptions:

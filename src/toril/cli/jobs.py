@@ -21,7 +21,6 @@ from toril.jobs.states import State
 
 commands = typer.Typer(no_args_is_help=True, help="Look at jobs, retry, cancel, remove and add them.")
 
-_PAGE = 500
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.", show_default=False)]
 Change = Callable[[str, list[str]], Awaitable[Sequence[Changed]]]
 
@@ -41,7 +40,9 @@ _CANCEL_SAID = {
 
 @commands.command("list")
 def list_jobs(
-    queue: Annotated[str | None, typer.Argument(help="The queue; all queues when left out.", show_default=False)] = None,
+    queue: Annotated[
+        str | None, typer.Argument(help="The queue; all queues when left out.", show_default=False)
+    ] = None,
     state: Annotated[
         list[State] | None, typer.Option("--state", "-s", help="Only this state; may be given several times.")
     ] = None,
@@ -126,7 +127,7 @@ def retry_jobs(
         async with store(app, url) as toril:
             if failed is None:
                 return await _change(toril, ids or [], queue, "back in line", _retry(toril), as_json)
-            count = await _retry_failed(toril, failed)
+            count = await toril.queue(failed).retry_failed()
             if as_json:
                 show_json({"queue": failed, "retried": count})
             else:
@@ -182,18 +183,18 @@ def cancel_jobs(
     async def work() -> bool:
         answers: dict[str, CancelAnswer] = {}
         async with store(app, url) as toril:
-            for id in ids:
-                job = await toril.engine.inspect.get(id, queue)
-                answers[id] = CancelAnswer.MISSING
+            for job_id in ids:
+                job = await toril.engine.inspect.get(job_id, queue)
+                answers[job_id] = CancelAnswer.MISSING
                 if job is not None:
-                    answers[id] = await toril.engine.jobs.cancel(
-                        job.queue, id, by=_user(), reason=reason, now=toril.clock.now_ms()
+                    answers[job_id] = await toril.engine.jobs.cancel(
+                        job.queue, job_id, by=_user(), reason=reason, now=toril.clock.now_ms()
                     )
         if as_json:
-            show_json({id: answer.value for id, answer in answers.items()})
+            show_json({one: answer.value for one, answer in answers.items()})
         else:
-            for id, answer in answers.items():
-                say(f"{plain(id)}  {_CANCEL_SAID[answer]}")
+            for one, answer in answers.items():
+                say(f"{plain(one)}  {_CANCEL_SAID[answer]}")
         return all(answer in {CancelAnswer.CANCELLED, CancelAnswer.REQUESTED} for answer in answers.values())
 
     _exit(asyncio.run(work()))
@@ -223,30 +224,18 @@ def _retry(toril: Toril) -> Change:
     return lambda name, some: toril.engine.inspect.retry(name, some, now=toril.clock.now_ms())
 
 
-async def _retry_failed(toril: Toril, queue: str) -> int:
-    """Retry the jobs that are failed now. Ones that fail again meanwhile are left, so that this ends."""
-    inspect, begun, count = toril.engine.inspect, toril.clock.now_ms(), 0
-    while True:
-        page = await inspect.list(queue, [State.FAILED], limit=_PAGE)
-        ids = [job.id for job in page.jobs if (job.finished or 0) <= begun]
-        changed = await inspect.retry(queue, ids, now=toril.clock.now_ms()) if ids else ()
-        count += sum(one is Changed.OK for one in changed)
-        if len(ids) < _PAGE or Changed.OK not in changed:
-            return count
-
-
 async def _change(
     toril: Toril, ids: Sequence[str], queue: str | None, done: str, change: Change, as_json: bool
 ) -> bool:
     """Apply `change` queue by queue, and say for each job what became of it. True when all were changed."""
-    found = {id: await toril.engine.inspect.get(id, queue) for id in ids}
+    found = {one: await toril.engine.inspect.get(one, queue) for one in ids}
     answers = dict.fromkeys(ids, Changed.MISSING)
     for name in sorted({job.queue for job in found.values() if job is not None}):
-        some = [id for id, job in found.items() if job is not None and job.queue == name]
+        some = [one for one, job in found.items() if job is not None and job.queue == name]
         answers.update(zip(some, await change(name, some), strict=True))
     if as_json:
-        show_json({id: answer.value for id, answer in answers.items()})
+        show_json({one: answer.value for one, answer in answers.items()})
     else:
-        for id, answer in answers.items():
-            say(f"{plain(id)}  {_SAID[answer].format(done=done)}")
+        for one, answer in answers.items():
+            say(f"{plain(one)}  {_SAID[answer].format(done=done)}")
     return all(answer is Changed.OK for answer in answers.values())

@@ -7,7 +7,6 @@ import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -24,7 +23,7 @@ _INTERRUPTED = 130
 class Commands(TyperGroup):
     """The root group: tells expected errors in one sentence, without a traceback."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except TorilError as error:
@@ -39,6 +38,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
+    name="toril",
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

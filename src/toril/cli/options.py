@@ -19,10 +19,14 @@ AppOption = Annotated[
 ]
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="The store, such as sqlite:///toril.db. Else TORIL_URL, else toril.db here."),
+    typer.Option(
+        "--url", metavar="URL", help="The store, such as sqlite:///toril.db. Else TORIL_URL, else toril.db here."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-QueueOption = Annotated[str | None, typer.Option("--queue", "-q", metavar="QUEUE", help="The queue; else all are searched.")]
+QueueOption = Annotated[
+    str | None, typer.Option("--queue", "-q", metavar="QUEUE", help="The queue; else all are searched.")
+]
 
 
 def needed_app(app: str | None, purpose: str) -> Toril:
@@ -41,18 +45,17 @@ async def store(app: str | None, url: str | None) -> AsyncIterator[Toril]:
     """
     toril = load_app(app) if app is not None and url is None else Toril(url)
     require_existing(toril)
-    try:
-        await toril.engine.start()
+    async with toril:
         yield toril
-    finally:
-        await toril.close()
 
 
 def require_existing(toril: Toril) -> None:
     """Raise ConfigError unless there is a store that another process can have written."""
     location = toril.engine.location
     if not toril.engine.capabilities.shared:
-        raise ConfigError("A store in memory lives inside its own process: expected a file, such as sqlite:///toril.db.")
+        raise ConfigError(
+            "A store in memory lives inside its own process: expected a file, such as sqlite:///toril.db."
+        )
     if toril.engine.name == "sqlite" and not Path(location).exists():
         raise ConfigError(
             f"There is no database {location} yet. Run this where your application runs, or say which with "

@@ -1,14 +1,10 @@
-"""Workers that say they are alive, read from the entries that each keeps in the store while it runs."""
+"""Workers that say they are alive, as `Toril.stats` hands over what they say."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
-
-from toril.engine.protocol import Engine
-from toril.kernel import codec
-
-_PREFIX = "worker:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,30 +25,13 @@ class WorkerInfo:
         return asdict(self)
 
 
-async def live_workers(engine: Engine, now: int) -> list[WorkerInfo]:
-    """Every worker whose entry has not run out, by host and process."""
-    keys: list[str] = []
-    cursor: str | None = None
-    while True:
-        page = await engine.keyvalue.scan(_PREFIX, now=now, cursor=cursor)
-        keys.extend(page.keys)
-        cursor = page.cursor
-        if cursor is None:
-            break
-    # A key may be seen twice, and one may be gone by now.
-    values = await engine.keyvalue.get(list(dict.fromkeys(keys)), now=now) if keys else ()
-    found = [_read(value) for value in values if value is not None]
-    return sorted((one for one in found if one is not None), key=lambda one: (one.host, one.pid, one.id))
+def live_workers(entries: Iterable[dict[str, Any]]) -> list[WorkerInfo]:
+    """The workers of these entries, by host and process; leaves out what is no such entry (a newer version's, say)."""
+    found = [_read(entry) for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+    return sorted(found, key=lambda one: (one.host, one.pid, one.id))
 
 
-def _read(value: bytes) -> WorkerInfo | None:
-    """An entry, None when it is none that we understand (a newer version's, say)."""
-    try:
-        entry = codec.decode(value)
-    except ValueError:
-        return None
-    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
-        return None
+def _read(entry: dict[str, Any]) -> WorkerInfo:
     return WorkerInfo(
         id=entry["id"],
         host=str(entry.get("host", "")),

@@ -87,10 +87,7 @@ def drain_queue(
         return counts.waiting + counts.prioritized + (counts.delayed if delayed else 0)
 
     async def delete(toril: Toril) -> int:
-        inspect, total = toril.engine.inspect, 0
-        while part := await inspect.drain(queue, delayed=delayed, now=toril.clock.now_ms(), limit=_PAGE):
-            total += part
-        return total
+        return await toril.queue(queue).drain(delayed=delayed)
 
     _delete_jobs(queue, "waiting", count, delete, yes=yes, dry_run=dry_run, app=app, url=url, as_json=as_json)
 
@@ -122,10 +119,7 @@ def clean_queue(
                 return total
 
     async def delete(toril: Toril) -> int:
-        inspect, before, total = toril.engine.inspect, toril.clock.now_ms() - age_ms, 0
-        while part := await inspect.clean(queue, state, before=before, now=toril.clock.now_ms(), limit=_PAGE):
-            total += part
-        return total
+        return await toril.queue(queue).clean(state, older_than=age_ms / 1000)
 
     _delete_jobs(queue, state.value, count, delete, yes=yes, dry_run=dry_run, app=app, url=url, as_json=as_json)
 
@@ -147,12 +141,19 @@ def obliterate_queue(
 
     async def delete(toril: Toril) -> int:
         total = await count(toril)
-        while not await toril.engine.inspect.obliterate(queue, force=force, now=toril.clock.now_ms(), limit=_PAGE):
-            pass
+        await toril.queue(queue).obliterate(force=force)
         return total
 
     _delete_jobs(
-        queue, "stored (all that belongs to the queue)", count, delete, yes=yes, dry_run=dry_run, app=app, url=url, as_json=as_json
+        queue,
+        "stored (all that belongs to the queue)",
+        count,
+        delete,
+        yes=yes,
+        dry_run=dry_run,
+        app=app,
+        url=url,
+        as_json=as_json,
     )
 
 

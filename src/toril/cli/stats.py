@@ -83,8 +83,8 @@ def stats_json(snapshot: Snapshot) -> dict[str, Any]:
 
 
 async def _look(toril: Toril) -> Snapshot:
-    engine, now = toril.engine, toril.clock.now_ms()
-    return Snapshot(engine.name, engine.location, await engine.inspect.queues(), await live_workers(engine, now), now)
+    found = await toril.stats()
+    return Snapshot(found.mode, found.location, found.queues, live_workers(found.workers), toril.clock.now_ms())
 
 
 async def _watch(toril: Toril, every: float) -> None:
@@ -135,7 +135,9 @@ def _rates(snapshot: Snapshot, before: Snapshot) -> Text:
     now, then = snapshot.totals, before.totals
     ended = max(0, now.completed + now.failed - then.completed - then.failed)
     waiting = now.waiting + now.prioritized - then.waiting - then.prioritized
-    trend = "steady" if not waiting else f"{'growing' if waiting > 0 else 'shrinking'} by {abs(waiting) / seconds:,.0f}/s"
+    trend = (
+        "steady" if not waiting else f"{'growing' if waiting > 0 else 'shrinking'} by {abs(waiting) / seconds:,.0f}/s"
+    )
     return Text.assemble((f"{ended / seconds:,.0f} finished/s", "bold"), f", line {trend}")
 
 

@@ -136,11 +136,11 @@ class Supervisor:
                         await self._stopping.wait()
 
     async def _start(self) -> Process:
-        # A group of its own: Ctrl-C in a terminal reaches this process alone, which passes it on once.
+        # A session of its own: Ctrl-C in a terminal reaches this process alone, which passes it on once.
         child = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
-            process_group=0,
+            start_new_session=True,
             env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
         )
         self._children.add(child)

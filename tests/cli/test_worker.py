@@ -1,0 +1,213 @@
+"""`toril worker` as a real process: it says what it is, stops in order, shares a file, and is taken over."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.stored import ROOT, answer, spawn, toril, url_of
+
+APP = "tests.cli.sample:toril"
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(path: Path) -> Iterator[Start]:
+    """Start `toril worker` on the test's own store; what still runs at the end is killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str, app: str = APP, **environ: str) -> subprocess.Popen[str]:
+        process = spawn("worker", app, *arguments, environ={"TORIL_URL": url_of(path), **environ}, cwd=path.parent)
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 8.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
+    """Send a signal and answer what the process wrote; its exit code must be 0."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=8)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err, err
+    return out
+
+
+def add(path: Path, task: str, *arguments: str) -> str:
+    """Add a job with the command and answer its id. The application is imported into a process of its own."""
+    done = spawn("jobs", "enqueue", task, *arguments, "-A", APP, "--json", environ={"TORIL_URL": url_of(path)})
+    out, err = done.communicate(timeout=8)
+    assert done.returncode == 0, err
+    job_id: str = json.loads(out)["id"]
+    return job_id
+
+
+def state(path: Path, job_id: str) -> str:
+    found: str = answer("jobs", "show", job_id, "--url", url_of(path))["state"]
+    return found
+
+
+def first_lines(process: subprocess.Popen[str], last: str) -> str:
+    """What it writes up to the line that holds `last`."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if last in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
+def test_the_banner_says_who_where_and_what(start: Start, path: Path) -> None:  # S0-13, S2-14
+    process = start("--concurrency", "200", "--name", "crew")
+    shown = first_lines(process, "new, empty database")
+    assert re.search(r"worker +crew-\d+-\w+", shown)
+    assert re.search(r"mode +sqlite, embedded file", shown)
+    assert f"{path}  (from TORIL_URL)" in shown
+    assert "pids  (hold, note)" in shown
+    assert "sums  (add, divide)" in shown
+    assert re.search(r"slots +200", shown)
+    stop(process)
+
+
+def test_without_a_variable_the_file_lies_here_and_that_is_said(start: Start, path: Path) -> None:  # S0-08, S0-14
+    shown = first_lines(start(TORIL_URL=""), "new, empty database")
+    assert f"{path.parent / 'toril.db'}  (TORIL_URL is not set)" in shown
+
+
+def test_the_start_log_names_mode_and_queues(start: Start, path: Path) -> None:  # S0-13
+    process = start()
+    wait_until(path.exists)
+    add(path, "add", "left=1")
+    wait_until(lambda: bool(answer("stats", "--url", url_of(path))["workers"]))
+    process.terminate()
+    _, err = process.communicate(timeout=8)
+    assert process.returncode == 0
+    assert f"mode sqlite, {path} (decided by: TORIL_URL); queues: pids, sums" in err
+
+
+def test_a_job_from_the_command_line_is_run(start: Start, path: Path) -> None:
+    start()
+    environ = {"TORIL_URL": url_of(path)}
+    done = spawn("jobs", "enqueue", "add", "left=40", "right:=2", "--wait", "8", "-A", APP, "--json", environ=environ)
+    out, err = done.communicate(timeout=8)
+    assert done.returncode == 0, err
+    assert json.loads(out)["result"] == 42
+    failing = spawn("jobs", "enqueue", "divide", "left=1", "right=0", "--wait", "8", "-A", APP, environ=environ)
+    _, err = failing.communicate(timeout=8)
+    assert failing.returncode == 2
+    assert "ZeroDivisionError" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_hands_running_jobs_back(number: int, start: Start, path: Path) -> None:  # S2-30
+    job_id = add(path, "hold", f"folder={path.parent}")
+    process = start("--shutdown-timeout", "0.1s")
+    wait_until((path.parent / "started-1").exists)
+    assert "has stopped" in stop(process, number)
+    job = answer("jobs", "show", job_id, "--url", url_of(path))
+    assert (job["state"], job["attempts"]) == ("waiting", 0)
+
+
+def test_two_processes_share_the_work(start: Start, path: Path) -> None:  # S2-20
+    process = start("--processes", "2", "--concurrency", "1")
+    assert "1 in each of 2 processes, 2 together" in first_lines(process, "new, empty database")
+    wait_until(lambda: path.exists() and len(answer("stats", "--url", url_of(path))["workers"]) == 2)
+    for number in range(4):
+        add(path, "note", f"number={number}", "pause=0.3")
+    wait_until(lambda: answer("stats", "--url", url_of(path))["stats"]["completed"] == 4)
+    jobs = answer("jobs", "list", "pids", "--url", url_of(path))["jobs"]
+    assert len({job["result"] for job in jobs}) == 2
+    assert all(job["attempts"] == 1 for job in jobs)
+    stop(process)
+
+
+def test_a_killed_worker_is_taken_over(start: Start, path: Path) -> None:  # S2-23, S0-03
+    quick = {
+        "TORIL_WORKER_LOCK": "0.6s",
+        "TORIL_WORKER_HEARTBEAT": "0.2s",
+        "TORIL_WORKER_RECOVER_EVERY": "0.2s",
+    }
+    job_id = add(path, "hold", f"folder={path.parent}")
+    first = start(**quick)
+    wait_until((path.parent / "started-1").exists)
+    first.kill()
+    first.wait(timeout=8)
+    second = start(**quick)
+    wait_until((path.parent / "started-2").exists)
+    (path.parent / "go").touch()
+    wait_until(lambda: state(path, job_id) == "completed")
+    job = answer("jobs", "show", job_id, "--url", url_of(path))
+    assert (job["result"], job["starts"], job["stalls"], job["attempts"]) == ("held", 2, 1, 1)
+    stop(second)
+
+
+def test_a_crashed_child_is_started_again(start: Start, path: Path) -> None:  # S2-23
+    process = start("--processes", "2")
+    wait_until(lambda: path.exists() and len(answer("stats", "--url", url_of(path))["workers"]) == 2)
+    pids = {worker["pid"] for worker in answer("stats", "--url", url_of(path))["workers"]}
+    victim = pids.pop()
+    os.kill(victim, signal.SIGKILL)
+
+    def replaced() -> bool:
+        alive = {worker["pid"] for worker in answer("stats", "--url", url_of(path))["workers"]}
+        return len(alive - pids - {victim}) == 1
+
+    wait_until(replaced)
+    stop(process)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "needs the application"),
+        ([APP, "--queues", "no good"], "queue: expected"),
+        ([APP, "--shutdown-timeout", "later"], "--shutdown-timeout"),
+        ([APP, "--concurrency", "0"], "--concurrency"),
+    ],
+)
+def test_wrong_use_is_exit_code_2(
+    arguments: list[str], sentence: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    monkeypatch.syspath_prepend(str(ROOT))
+    result = toril("worker", *arguments)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_an_application_without_tasks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "no_tasks.py").write_text("from toril import Toril\ntoril = Toril()\n", encoding="utf-8")
+    result = toril("worker", "no_tasks:toril")
+    assert result.exit_code == 2
+    assert "has no task" in result.stderr
+
+
+def test_memory_cannot_be_shared_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from toril import Toril\ntoril = Toril('sqlite://')\n@toril.task\nasync def one() -> None: ...\n"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "in_memory.py").write_text(source, encoding="utf-8")
+    result = toril("worker", "in_memory:toril", "--processes", "2")
+    assert result.exit_code == 2
+    assert "cannot be shared" in result.stderr
