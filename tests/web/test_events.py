@@ -12,10 +12,12 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from tests.web.site import ADA, BOB, Hand, Site, enqueue, site
+from tests.web.site import ADA, ADMIN, BOB, Hand, Site, declare, enqueue, site
+from tests.web.tokens import SECRET
+from toril.app import Toril
 from toril.errors import AuthRequired, EngineUnavailable
 from toril.jobs.outcome import Cancelled, Done, Failed, Retry
-from toril.web import check_bind
+from toril.web import JWTAuth, check_bind, jobs_api
 from toril.web.api.stream import EventStream, frame
 
 
@@ -313,3 +315,23 @@ async def test_a_client_that_leaves_closes_the_source_at_once(spoil: bool) -> No
     async with asyncio.timeout(5):
         await run(EventStream(source(), heartbeat_s=60, longest_s=60), leave, spoil)
     assert closed.is_set()
+
+
+# S1-14 S1-04 S3-26
+async def test_the_whole_way_with_a_worker_in_the_web_process() -> None:
+    """POST with a token, follow the job live while the application's own worker runs it, then status and counts."""
+    toril = Toril("sqlite://")
+    declare(toril)
+    app = FastAPI(lifespan=toril.lifespan)
+    app.include_router(jobs_api(toril, auth=JWTAuth(secret=SECRET), submit={"resize"}), prefix="/api")
+    async with served(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, timeout=5) as client:
+        queued = await client.post("/api/jobs/resize", headers=ADA, json={"path": "cat.png", "width": 7})
+        assert (queued.status_code, queued.json()["status"]) == (202, "queued")
+        where = queued.headers["location"]
+        async with client.stream("GET", f"{where}/events", headers=ADA) as answer:
+            last = [event async for event in told(answer)][-1]
+        assert last.data["job"]["result"] == "cat.png@7"
+        job = (await client.get(where, headers=ADA)).json()["job"]
+        assert (job["status"], job["result"], job["attempts"]) == ("completed", "cat.png@7", 1)
+        assert (await client.get("/api/jobs/stats", headers=ADMIN)).json()["stats"]["completed"] == 1
+    await until_nobody_reads()
