@@ -3,12 +3,14 @@
     async def test_my_service() -> None:
         await stress(lambda: MyService(...))
 
-Each scenario gets a service of its own. Afterwards no task may be left that was not there before.
+Each scenario gets a service of its own. Afterwards no task and no thread of Toril may be left that was not there
+before.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 from toril.kernel.service import Service
@@ -23,7 +25,7 @@ DEADLINE_S = 5.0
 async def stress(make: Make, *, rounds: int = 3, deadline_s: float = DEADLINE_S) -> None:
     """Run every scenario. Raises AssertionError that names the scenario which a service did not survive."""
     for scenario in SCENARIOS:
-        before = asyncio.all_tasks()
+        before, threads = asyncio.all_tasks(), set(threading.enumerate())
         service = make()
         try:
             async with asyncio.timeout(deadline_s * rounds):
@@ -32,10 +34,13 @@ async def stress(make: Make, *, rounds: int = 3, deadline_s: float = DEADLINE_S)
         except TimeoutError:
             raise AssertionError(f"{_said(scenario, service)}: it hangs") from None
         finally:
-            await service.stop()
+            async with asyncio.timeout(deadline_s):
+                await service.stop()
         assert not runs(service), f"{_said(scenario, service)}: it still runs"
         left = sorted(task.get_name() for task in asyncio.all_tasks() - before)
         assert left == [], f"{_said(scenario, service)}: it left tasks behind: {', '.join(left)}"
+        lasting = [each.name for each in set(threading.enumerate()) - threads if await _lasts(each, deadline_s)]
+        assert lasting == [], f"{_said(scenario, service)}: it left threads behind: {', '.join(sorted(lasting))}"
 
 
 def runs(service: Service) -> bool:
@@ -142,6 +147,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     is_waited_for,
     is_a_context,
 )
+
+
+async def _lasts(thread: threading.Thread, deadline_s: float) -> bool:
+    """Whether a thread goes on; the event loop keeps some for later, which are not the service's."""
+    if not thread.name.startswith("toril"):
+        return False
+    await asyncio.to_thread(thread.join, deadline_s)
+    return thread.is_alive()
 
 
 def _said(scenario: Scenario, service: Service) -> str:

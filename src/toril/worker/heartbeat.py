@@ -58,6 +58,7 @@ class Heartbeat:
         self._answered = time.monotonic()
         self._own: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
+        self._stop_asked = False
         self._ended: asyncio.Future[None] = self._main.create_future()
 
     def start(self) -> None:
@@ -66,6 +67,8 @@ class Heartbeat:
 
     async def stop(self) -> None:
         """Stop beating, take the presence entry away, and wait for the thread."""
+        # The thread may not have come so far yet: it looks at this when its loop runs.
+        self._stop_asked = True
         if self._own is not None and self._stopping is not None and not self._own.is_closed():
             self._own.call_soon_threadsafe(self._stopping.set)
         await asyncio.wait([self._ended], timeout=self._options.hand_in_timeout_s)
@@ -82,6 +85,8 @@ class Heartbeat:
     async def _beat_until_stopped(self) -> None:
         self._stopping = stopping = asyncio.Event()
         self._own = asyncio.get_running_loop()
+        if self._stop_asked:
+            stopping.set()
         loops = [asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
         await stopping.wait()
         for loop in loops:
