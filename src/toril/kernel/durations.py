@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
-from decimal import Decimal
+from fractions import Fraction
 
 from toril.errors import ConfigError
 
@@ -52,7 +52,7 @@ def size_bytes(value: int | str, what: str = "size") -> int:
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
         if match and match[2].lower() in _SIZE_UNITS:
-            return round(Decimal(match[1]) * _SIZE_UNITS[match[2].lower()])
+            return round(Fraction(match[1]) * _SIZE_UNITS[match[2].lower()])
     raise ConfigError(f'{what}: expected bytes or text such as "512kb" or "1MiB", got {value!r}.')
 
 
