@@ -62,13 +62,12 @@ async def run(*, once: bool, port: int | None, data_dir: Path, console: Console,
         working = asyncio.ensure_future(_work(once, port, data_dir, console, pace))
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            console.print("\nStopping: running jobs are handed back and go on at the next start.")
         stopping.cancel()
         working.cancel()
         try:
             return await working
         except asyncio.CancelledError:
+            console.print("\nStopped. What was not finished goes on at the next start.")
             return 0
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from docsnap import html
 from docsnap.addresses import refusal
-from docsnap.errors import PageUnusable
+from docsnap.errors import PageUnavailable, PageUnusable
 from docsnap.fetch import checked_url
 from docsnap.report import DocumentStore, Report
 from docsnap.settings import Settings, plain_host
@@ -203,8 +203,13 @@ def _listed(job: Job) -> Listed:
         attempts=job.attempts_made,
         created_at=datetime.fromtimestamp(job.timestamp / 1000, UTC),
         report=_report(job),
-        error=None if job.state is State.COMPLETED else job.failed_reason,
+        error=None if job.state is State.COMPLETED else _sentence(job.failed_reason),
     )
+
+
+def _sentence(reason: str | None) -> str | None:
+    """The reason without the name of our own error in front of it."""
+    return None if reason is None else reason.removeprefix(f"{PageUnavailable.__name__}: ")
 
 
 def _report(job: Job) -> Report | None:

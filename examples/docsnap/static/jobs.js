@@ -136,9 +136,9 @@ export class JobList {
 
 function sentence(job, percent) {
   if (job.state === "completed" && job.report) {
-    const { pages, words, bytes, skipped } = job.report;
+    const { pages, words, skipped } = job.report;
     const left = skipped ? ` · ${skipped} left out` : "";
-    return `${count(pages, "page")} · ${count(words, "word")} · ${Math.ceil(bytes / 1024)} KB${left}`;
+    return `${count(pages, "page")} · ${count(words, "word")}${left}`;
   }
   if (job.state === "failed") return job.error || "failed without a reason";
   if (job.state === "delayed") return job.error ? `trying again soon: ${job.error}` : "trying again soon";
