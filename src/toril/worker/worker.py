@@ -61,6 +61,8 @@ class Worker(Service):
         self._clock = clock
         given = policies or {}
         self._policies = {queue: given.get(queue, QueuePolicy()) for queue in self.queues}
+        # Counts on when the worker is started again: a number that was used would be answered as the first time.
+        self._seqs = count(1)
         self._pumps: list[Pump] = []
         self._runs = Runs(self.id, self.telemetry, grace_s=self.options.grace_s)
         self._hurry = asyncio.Event()
@@ -138,7 +140,7 @@ class Worker(Service):
             runs=runs,
             executor=executor,
             outage=outage,
-            seqs=count(1),
+            seqs=self._seqs,
             on_finished=maintenance.finished,
         )
         self._heartbeat = Heartbeat(
