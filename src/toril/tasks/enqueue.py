@@ -39,8 +39,8 @@ class Limits(NamedTuple):
 class Enqueuer:
     """Checks calls, turns them into jobs and stores them, together where that is possible."""
 
-    def __init__(self, open: Callable[[], Awaitable[Engine]], ids: JobIds, limits: Limits, desk: Desk) -> None:
-        self._open = open
+    def __init__(self, open_store: Callable[[], Awaitable[Engine]], ids: JobIds, limits: Limits, desk: Desk) -> None:
+        self._open = open_store
         self._ids = ids
         self._limits = limits
         self._desk = desk

@@ -24,9 +24,9 @@ class Queue:
     away.
     """
 
-    def __init__(self, name: str, open: Callable[[], Awaitable[Engine]], clock: Clock) -> None:
+    def __init__(self, name: str, open_store: Callable[[], Awaitable[Engine]], clock: Clock) -> None:
         self.name = name
-        self._open = open
+        self._open = open_store
         self._clock = clock
 
     def __repr__(self) -> str:

@@ -17,7 +17,15 @@ from typing import Any, NotRequired, Required, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaError
+from pydantic_core import (
+    CoreConfig,
+    CoreSchema,
+    ErrorDetails,
+    PydanticSerializationError,
+    SchemaError,
+    SchemaSerializer,
+    SchemaValidator,
+)
 from typing_extensions import TypedDict
 
 from toril.errors import ConfigError, InvalidArguments, InvalidResult
@@ -36,7 +44,8 @@ _WRITE: dict[str, Any] = {"by_alias": False, "round_trip": True}
 _WRITE_CHECKED: dict[str, Any] = {**_WRITE, "warnings": "error"}
 # A whole string, so that brackets inside of it are passed over, or one bracket.
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
-_CONFIG = ConfigDict(ser_json_inf_nan="constants", ser_json_bytes="base64", val_json_bytes="base64")
+# A NaN is written as such, so that it is seen and refused; bytes need not be UTF-8.
+_CONFIG = CoreConfig(ser_json_inf_nan="constants", ser_json_bytes="base64", val_json_bytes="base64")
 _LONGEST_VALUE_SHOWN = 80
 # What is read again must be readable: the parser stops at 200 levels.
 DEEPEST = 190
@@ -65,17 +74,17 @@ class Signature:
         self.names = tuple(parameter.name for parameter in parameters)
         self._positional = tuple(p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY)
         arguments = _compile(_arguments_type(parameters, hints), f"the parameters of {what}")
-        self._validate = arguments.validator.validate_python
-        self._validate_json = arguments.validator.validate_json
-        self._dump = arguments.serializer.to_json
-        self._write = _writing(arguments.core_schema)
-        self._arguments_may_hide_nan = _may_hold_floats(arguments.core_schema)
+        self._validate = SchemaValidator(arguments, _CONFIG).validate_python
+        self._validate_json = SchemaValidator(arguments, _CONFIG).validate_json
+        self._dump = SchemaSerializer(arguments, _CONFIG).to_json
+        self._write = _writing(arguments)
+        self._arguments_may_hide_nan = _may_hold_floats(arguments)
         result = _compile(hints.get("return", Any), f"the result of {what}")
-        self._validate_result = result.validator.validate_python
-        self._validate_result_json = result.validator.validate_json
-        self._dump_result = result.serializer.to_json
-        self._write_result = _writing(result.core_schema)
-        self._result_may_hide_nan = _may_hold_floats(result.core_schema)
+        self._validate_result = SchemaValidator(result, _CONFIG).validate_python
+        self._validate_result_json = SchemaValidator(result, _CONFIG).validate_json
+        self._dump_result = SchemaSerializer(result, _CONFIG).to_json
+        self._write_result = _writing(result)
+        self._result_may_hide_nan = _may_hold_floats(result)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """The given arguments, validated, as a JSON object by name. Raises InvalidArguments."""
@@ -207,19 +216,13 @@ def _arguments_type(parameters: list[inspect.Parameter], hints: dict[str, Any]) 
         fields[parameter.name] = given[annotation]
     make: Any = TypedDict  # the type checker knows only classes written out
     arguments: Any = make("Arguments", fields)
-    arguments.__pydantic_config__ = ConfigDict(extra="forbid", **_CONFIG)
+    arguments.__pydantic_config__ = ConfigDict(extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
     return arguments
 
 
-def _compile(annotation: Any, what: str) -> TypeAdapter[Any]:
+def _compile(annotation: Any, what: str) -> CoreSchema:
     try:
-        try:
-            return TypeAdapter(annotation, config=_CONFIG)
-        except PydanticUserError as error:
-            # Models and typed dicts bring a configuration of their own and refuse another.
-            if error.code != "type-adapter-config-unused":
-                raise
-            return TypeAdapter(annotation)
+        return TypeAdapter(annotation).core_schema
     except (PydanticUserError, SchemaError, TypeError) as error:
         first_line = str(error).splitlines()[0]
         raise ConfigError(f"{what} cannot be stored as JSON: {first_line}") from error

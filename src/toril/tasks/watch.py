@@ -74,8 +74,8 @@ class Subscription:
 class Watcher:
     """Hands out subscriptions; runs one reader per event loop and queue while there are any."""
 
-    def __init__(self, open: Callable[[], Awaitable[Engine]]) -> None:
-        self._open = open
+    def __init__(self, open_store: Callable[[], Awaitable[Engine]]) -> None:
+        self._open = open_store
         self._readers: dict[tuple[asyncio.AbstractEventLoop, str], _Reader] = {}
 
     @asynccontextmanager
@@ -103,10 +103,10 @@ class Watcher:
 class _Reader:
     """Reads a queue's events from now on and hands them to the followers of their jobs."""
 
-    def __init__(self, queue: str, open: Callable[[], Awaitable[Engine]]) -> None:
+    def __init__(self, queue: str, open_store: Callable[[], Awaitable[Engine]]) -> None:
         self.users = 0
         self._queue = queue
-        self._open = open
+        self._open = open_store
         self._position = "0"
         self._followers: dict[str, list[Subscription]] = {}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
