@@ -20,13 +20,6 @@ async def divide(left: int, right: int) -> float:
 
 
 @toril.task(queue="pids")
-async def note(number: int, pause: float = 0.02) -> int:
-    """Take a moment, then say who ran it."""
-    await asyncio.sleep(pause)
-    return os.getpid()
-
-
-@toril.task(queue="pids")
 async def hold(ctx: Context, folder: str) -> str:
     """Say that it runs, then wait until it is let go."""
     (Path(folder) / f"started-{ctx.starts}").write_text(str(os.getpid()), encoding="utf-8")

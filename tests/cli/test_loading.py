@@ -1,5 +1,6 @@
 """An application that cannot be loaded is told in one sentence."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from toril.errors import ConfigError
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with its modules forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", ["", *__import__("sys").path])
+    monkeypatch.setattr("sys.path", ["", *sys.path])
     yield tmp_path
-    modules = __import__("sys").modules
+    modules = sys.modules
     for name in [name for name, module in modules.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]:
         del modules[name]
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from toril.cli.moments import ago, size
+from toril.cli.moments import ago, jobs, size
 from toril.cli.presence import WorkerInfo
 from toril.engine.ports.inspect import QueueInfo
 from toril.engine.protocol import Engine
@@ -92,7 +92,8 @@ def alive(workers: Sequence[WorkerInfo], queues: Sequence[QueueInfo], now: int) 
         waiting = sum(one.counts.waiting + one.counts.prioritized + one.counts.delayed for one in queues)
         level = Level.WARN if waiting else Level.PASS
         todo = "start one: toril worker app:toril" if waiting else ""
-        yield Check("workers", level, f"none is running, {waiting:,} jobs wait" if waiting else "none is running", todo)
+        found = f"none is running, and {jobs(waiting)} {'waits' if waiting == 1 else 'wait'}"
+        yield Check("workers", level, found if waiting else "none is running", todo)
     for one in workers:
         running = ", ".join(one.running[:5]) + (" …" if len(one.running) > 5 else "")
         found = (

@@ -30,6 +30,10 @@ STYLES = {
     State.FAILED: "red",
 }
 _BAR = 24
+_HEAD = ("ID", "TASK", "STATE", "TRIES", "WHEN")
+_GAP = 2
+_LONGEST_TASK = 28
+_LEAST_NOTE = 30
 
 
 def state_text(job: Job) -> Text:
@@ -37,19 +41,23 @@ def state_text(job: Job) -> Text:
     return Text("cancelled" if job.cancelled else job.state.value, style=STYLES[job.state])
 
 
-def job_table(jobs: Sequence[Job], now: int) -> Table:
-    """One line per job; ids are never cut, so that they can be copied."""
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    table.add_column("ID", no_wrap=True)
-    table.add_column("TASK", no_wrap=True, max_width=28)
-    table.add_column("STATE", no_wrap=True)
-    table.add_column("TRIES", no_wrap=True, justify="right")
-    table.add_column("WHEN", no_wrap=True)
-    table.add_column("", ratio=1, no_wrap=True, style="dim")
-    for job in jobs:
-        tries = f"{job.attempts_made}/{_options(job).attempts}"
-        table.add_row(job.id, plain(job.name), state_text(job), tries, _when(job, now), _note(job))
-    return table
+def job_lines(jobs: Sequence[Job], now: int, width: int) -> Text:
+    """One line per job, with ids whole, so that they can be copied. What there is to say of a job beyond its state
+    stands behind it, or, where there is no room, below it.
+    """
+    rows = [(job.id, _task(job), state_text(job).plain, _tries(job), _when(job, now)) for job in jobs]
+    widths = [max(len(cell) for cell in column) for column in zip(_HEAD, *rows, strict=True)]
+    room = width - sum(widths) - _GAP * len(widths)
+    lines = [_line(_HEAD, widths, "dim")]
+    for job, row in zip(jobs, rows, strict=True):
+        line, note = _line(row, widths, "", STYLES[job.state]), _note(job)
+        if note and room < _LEAST_NOTE:
+            lines += [line, Text(_cut(f"  {note}", width), style="dim")]
+        else:
+            lines.append(line.append(_cut(note, room), style="dim"))
+    for line in lines:
+        line.rstrip()
+    return Text("\n").join(lines)
 
 
 def job_page(job: Job, logs: LogPage, now: int) -> RenderableType:
@@ -116,12 +124,34 @@ def _when(job: Job, now: int) -> str:
     return ago(job.due, now) if job.state is State.DELAYED else ago(job.updated, now)
 
 
-def _note(job: Job) -> Text:
+def _tries(job: Job) -> str:
+    return f"{job.attempts_made}/{_options(job).attempts}"
+
+
+def _task(job: Job) -> str:
+    return _cut(clean(job.name), _LONGEST_TASK)
+
+
+def _note(job: Job) -> str:
     if job.failed_reason:
-        return Text(_first_line(job.failed_reason))
+        return _first_line(job.failed_reason)
     if job.state is State.ACTIVE and job.progress_number:
-        return Text(f"{job.progress_number:g} % {_first_line(job.progress_message)}".rstrip())
-    return Text("cancellation requested" if job.cancel is not None and not job.cancelled else "")
+        return f"{job.progress_number:g} % {_first_line(job.progress_message)}".rstrip()
+    return "cancellation requested" if job.cancel is not None and not job.cancelled else ""
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], style: str, state_style: str = "") -> Text:
+    line = Text(style=style)
+    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        padded = cell.rjust(width) if index == _HEAD.index("TRIES") else cell.ljust(width)
+        line.append(padded + " " * _GAP)
+        if index == _HEAD.index("STATE") and state_style:
+            line.stylize(state_style, len(line.plain) - len(padded) - _GAP, len(line.plain))
+    return line
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
 def _first_line(text: str) -> str:

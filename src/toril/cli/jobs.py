@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from toril.app import Toril
-from toril.cli.job_view import history_json, job_json, job_page, job_table
+from toril.cli.job_view import history_json, job_json, job_lines, job_page
+from toril.cli.moments import jobs as counted
 from toril.cli.options import AppOption, JsonOption, QueueOption, UrlOption, store
-from toril.cli.screen import plain, say, show, show_json
+from toril.cli.screen import console, plain, say, show, show_json
 from toril.engine.ports.inspect import Changed
 from toril.engine.ports.jobs import CancelAnswer
 from toril.errors import ConfigError, JobNotFound
@@ -72,13 +73,13 @@ def list_jobs(
                 show_json({"jobs": jobs, "cursors": {name: page.cursor for name, page in pages.items()}})
                 return
             now = toril.clock.now_ms()
-            for name, page in pages.items():
-                if page.jobs:
-                    say(f"[bold]{plain(name)}[/]")
-                    show(job_table(page.jobs, now))
+            filled = [(name, page) for name, page in pages.items() if page.jobs]
+            for index, (name, page) in enumerate(filled):
+                say(("\n" if index else "") + f"[bold]{plain(name)}[/]")
+                show(job_lines(page.jobs, now, console().width))
                 if page.cursor is not None:
                     say(f"[dim]more: toril jobs list {plain(name)} --cursor {page.cursor}[/]")
-            if not any(page.jobs for page in pages.values()):
+            if not filled:
                 say("No jobs" + (f" in the queue {plain(queue)}." if queue else "."))
 
     asyncio.run(work())
@@ -131,7 +132,7 @@ def retry_jobs(
             if as_json:
                 show_json({"queue": failed, "retried": count})
             else:
-                say(f"{count:,} failed jobs of {plain(failed)} are back in line.")
+                say(f"Put {counted(count, 'failed')} of {plain(failed)} back in line.")
             return True
 
     _exit(asyncio.run(work()))

@@ -18,10 +18,16 @@ from toril.errors import TorilError
 USAGE = 2
 """Exit code for what the caller can put right: a wrong argument, a store that is not there."""
 _INTERRUPTED = 130
+_ORDER = ["worker", "jobs", "queues", "stats", "doctor", "demo"]
 
 
 class Commands(TyperGroup):
-    """The root group: tells expected errors in one sentence, without a traceback."""
+    """The root group: shows its commands in the order in which one needs them, and tells expected errors in one
+    sentence, without a traceback.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -63,12 +69,12 @@ def root(
 
 
 jobs.commands.command("enqueue")(enqueue_job)
-app.command("worker")(worker.worker)
+app.command("worker", short_help="Run the jobs of an application.")(worker.worker)
 app.add_typer(jobs.commands, name="jobs")
 app.add_typer(queues.commands, name="queues")
-app.command("stats")(stats.stats)
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
+app.command("stats", short_help="Show queues, workers and speed.")(stats.stats)
+app.command("doctor", short_help="Check that all is well, and say what to do.")(doctor.doctor)
+app.command("demo", short_help="Watch real jobs run, with nothing to set up.")(demo.demo)
 
 
 def main() -> None:

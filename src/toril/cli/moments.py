@@ -11,8 +11,8 @@ def ago(at_ms: int | None, now_ms: int) -> str:
     """`3 m 20 s ago`, `in 12 s`, or a dash."""
     if at_ms is None:
         return "-"
-    away_s = (at_ms - now_ms) / 1000
-    if abs(away_s) < 1:
+    away_s = round((at_ms - now_ms) / 1000)
+    if not away_s:
         return "now"
     return f"in {human(away_s)}" if away_s > 0 else f"{human(-away_s)} ago"
 
@@ -46,3 +46,8 @@ def size(count: int) -> str:
             break
         value, unit = value / 1000, bigger
     return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def jobs(count: int, kind: str = "") -> str:
+    """`1 job`, `12,000 failed jobs`."""
+    return f"{count:,} {kind + ' ' if kind else ''}job{'' if count == 1 else 's'}"

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from toril.app import Toril
+from toril.cli.moments import jobs
 from toril.cli.options import AppOption, JsonOption, UrlOption, store
 from toril.cli.screen import complain, plain, say, show, show_json
 from toril.engine.ports.inspect import QueueInfo
@@ -146,7 +147,7 @@ def obliterate_queue(
 
     _delete_jobs(
         queue,
-        "stored (all that belongs to the queue)",
+        "",
         count,
         delete,
         yes=yes,
@@ -215,15 +216,15 @@ def _delete_jobs(
                 if as_json:
                     show_json({"queue": queue, "wouldDelete": total})
                 else:
-                    say(f"Would delete {total:,} {what} jobs of {plain(queue)}. Nothing was changed.")
+                    say(f"Would delete {jobs(total, what)} of {plain(queue)}. Nothing was changed.")
                 return
             if not yes:
-                _confirm(queue, f"This deletes {total:,} {what} jobs of {queue} in {toril.engine.location}.")
+                _confirm(queue, f"This deletes {jobs(total, what)} of {queue} in {toril.engine.location}.")
             gone = await delete(toril)
             if as_json:
                 show_json({"queue": queue, "deleted": gone})
             else:
-                say(f"Deleted {gone:,} {what} jobs of {plain(queue)}.")
+                say(f"Deleted {jobs(gone, what)} of {plain(queue)}.")
 
     asyncio.run(work())
 

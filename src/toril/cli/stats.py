@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext, suppress
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toril.app import Toril
-from toril.cli.moments import ago, iso
+from toril.cli.moments import ago, iso, jobs
 from toril.cli.options import AppOption, JsonOption, UrlOption, store
 from toril.cli.presence import WorkerInfo, live_workers
 from toril.cli.queues import queue_json, queue_table
@@ -58,7 +59,9 @@ def stats(
             else:
                 await _watch(toril, every)
 
-    asyncio.run(work())
+    # Ctrl-C is how --watch is meant to end.
+    with suppress(KeyboardInterrupt) if watch else nullcontext():
+        asyncio.run(work())
 
 
 def stats_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def _page(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
     head = Text.assemble((snapshot.mode, "bold"), "  ", (snapshot.location, "dim"))
     totals = snapshot.totals
     line = Text.assemble(
-        f"{totals.total:,} jobs: ",
+        f"{jobs(totals.total)}: ",
         (f"{totals.waiting + totals.prioritized:,} waiting", "cyan"),
         ", ",
         (f"{totals.delayed:,} delayed", "blue"),
@@ -148,7 +151,7 @@ def worker_table(workers: list[WorkerInfo], now: int) -> Table:
     table.add_column("PID", justify="right", no_wrap=True)
     table.add_column("BUSY", justify="right", no_wrap=True)
     table.add_column("QUEUES", overflow="fold")
-    table.add_column("UP SINCE", no_wrap=True)
+    table.add_column("STARTED", no_wrap=True)
     table.add_column("HEARTBEAT", no_wrap=True)
     for one in workers:
         busy = f"{len(one.running)}/{one.concurrency}"
