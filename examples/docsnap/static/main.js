@@ -4,7 +4,7 @@ import { JobList, isFinished } from "/static/jobs.js";
 // A browser opens six connections to one host; four streams leave room for everything else. The rest is polled.
 const MOST_STREAMS = 4;
 const POLL_MS = 1500;
-const IDLE_POLL_MS = 5000;
+const IDLE_POLL_MS = 2500;
 
 const byId = (id) => document.getElementById(id);
 const api = new Api();
