@@ -31,19 +31,19 @@ class DemoFailed(Exception):
     """The demo cannot go on; the message says why."""
 
 
-def main(*, once: bool = False, port: int | None = None, data: Path | None = None) -> int:
+def main(*, once: bool = False, port: int | None = None, data_dir: Path | None = None) -> int:
     """Run the demo until Ctrl-C or SIGTERM.
 
     Args:
         once: end after the five jobs.
         port: of the page; 0 takes any free one, None takes 8000 or, when that is taken, any free one.
-        data: folder of database, documents and logs, made when missing; None takes `docsnap-data` here.
+        data_dir: folder of database, documents and logs, made when missing; None takes `docsnap-data` here.
 
     Returns:
         The exit code: 0, or 1 when a job failed, the five took more than two minutes (`once`), or nothing could start.
     """
     console = Console(highlight=False)
-    folder = (data or DATA_DIR).resolve()
+    folder = (data_dir or DATA_DIR).resolve()
     try:
         with exclusive(folder):
             return asyncio.run(run(once=once, port=port, data_dir=folder, console=console))
