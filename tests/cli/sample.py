@@ -23,6 +23,6 @@ async def divide(left: int, right: int) -> float:
 async def hold(ctx: Context, folder: str) -> str:
     """Say that it runs, then wait until it is let go."""
     (Path(folder) / f"started-{ctx.starts}").write_text(str(os.getpid()), encoding="utf-8")
-    while not (Path(folder) / "go").exists():  # noqa: ASYNC110 - another process makes the file
+    while not (Path(folder) / "go").exists():
         await asyncio.sleep(0.02)
     return "held"

@@ -19,6 +19,7 @@ from toril.jobs.model import NewJob
 from toril.jobs.options import JobOptions, encode
 from toril.jobs.outcome import Done, Failed
 from toril.kernel.clock import SystemClock
+from toril.kernel.ids import JobIds
 
 HOUR_MS = 3_600_000
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,18 @@ def spawn(*arguments: str, environ: dict[str, str], cwd: Path = ROOT) -> subproc
 def fill(path: Path) -> None:
     """Queue `docs`: waiting `w1 w2`, prioritized `p1`, delayed `d1`, active `a1`, completed `c1`, failed `f1`."""
     asyncio.run(_with(path, _fill))
+
+
+def add(path: Path, queue: str, name: str, **arguments: object) -> str:
+    """Add one job and answer its id."""
+    now = SystemClock().now_ms()
+    job = NewJob(JobIds().new(), name, json.dumps(arguments), encode(JobOptions()), now)
+
+    async def work(engine: Engine) -> None:
+        await engine.jobs.add(queue, [job], batch=job.id, now=now)
+
+    asyncio.run(_with(path, work))
+    return job.id
 
 
 async def _with(path: Path, work: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.stored import ROOT, answer, spawn, toril, url_of
+from tests.cli.stored import ROOT, add, answer, spawn, toril, url_of
 
 APP = "tests.cli.sample:toril"
 Start = Callable[..., subprocess.Popen[str]]
@@ -50,15 +50,6 @@ def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
     return out
 
 
-def add(path: Path, task: str, *arguments: str) -> str:
-    """Add a job with the command and answer its id. The application is imported into a process of its own."""
-    done = spawn("jobs", "enqueue", task, *arguments, "-A", APP, "--json", environ={"TORIL_URL": url_of(path)})
-    out, err = done.communicate(timeout=8)
-    assert done.returncode == 0, err
-    job_id: str = json.loads(out)["id"]
-    return job_id
-
-
 def state(path: Path, job_id: str) -> str:
     found: str = answer("jobs", "show", job_id, "--url", url_of(path))["state"]
     return found
@@ -95,7 +86,6 @@ def test_without_a_variable_the_file_lies_here_and_that_is_said(start: Start, pa
 def test_the_start_log_names_mode_and_queues(start: Start, path: Path) -> None:  # S0-13
     process = start()
     wait_until(path.exists)
-    add(path, "add", "left=1")
     wait_until(lambda: bool(answer("stats", "--url", url_of(path))["workers"]))
     process.terminate()
     _, err = process.communicate(timeout=8)
@@ -118,7 +108,7 @@ def test_a_job_from_the_command_line_is_run(start: Start, path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_hands_running_jobs_back(number: int, start: Start, path: Path) -> None:  # S2-30
-    job_id = add(path, "hold", f"folder={path.parent}")
+    job_id = add(path, "pids", "hold", folder=str(path.parent))
     process = start("--shutdown-timeout", "0.1s")
     wait_until((path.parent / "started-1").exists)
     assert "has stopped" in stop(process, number)
@@ -133,7 +123,7 @@ def test_two_processes_share_the_work(start: Start, path: Path) -> None:  # S2-2
     folders = [path.parent / name for name in ("left", "right")]
     for folder in folders:
         folder.mkdir()
-        add(path, "hold", f"folder={folder}")
+        add(path, "pids", "hold", folder=str(folder))
     # Each process has one slot: both jobs run at the same time only if both processes take one.
     wait_until(lambda: all((folder / "started-1").exists() for folder in folders))
     assert len({(folder / "started-1").read_text(encoding="utf-8") for folder in folders}) == 2
@@ -151,7 +141,7 @@ def test_a_killed_worker_is_taken_over(start: Start, path: Path) -> None:  # S2-
         "TORIL_WORKER_HEARTBEAT": "0.2s",
         "TORIL_WORKER_RECOVER_EVERY": "0.2s",
     }
-    job_id = add(path, "hold", f"folder={path.parent}")
+    job_id = add(path, "pids", "hold", folder=str(path.parent))
     first = start(**quick)
     wait_until((path.parent / "started-1").exists)
     first.kill()
