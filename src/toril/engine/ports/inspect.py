@@ -97,9 +97,9 @@ class JobInspector(Protocol):
         ...
 
     async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
-        """Put finished jobs back in line, with their attempts counted from zero and result, error and times cleared;
-        history and logs stay. A cancellation and a deferred failure are forgotten. The jobs go behind those in line, in
-        the given order, by their priority.
+        """Put finished jobs back in line, with attempts and stalls counted from zero and result, error and times
+        cleared; history, stack traces and logs stay. A cancellation and a deferred failure are forgotten. The jobs go
+        behind those in line, in the given order, by their priority.
         """
         ...
 
@@ -108,7 +108,7 @@ class JobInspector(Protocol):
         ...
 
     async def remove(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
-        """Delete jobs that no worker is running."""
+        """Delete jobs that no worker is running; an active job whose lock has run out is one of them."""
         ...
 
     async def drain(self, queue: str, *, delayed: bool, now: int, limit: int = 1000) -> int:

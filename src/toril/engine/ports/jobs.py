@@ -165,8 +165,10 @@ class JobStore(Protocol):
         In order: each `Finish` is checked and applied by itself; delayed jobs that are due are put in line (1,000 at
         most); unless the queue is paused, jobs are taken: waiting ones first-in first-out, then prioritized ones by
         number, and locked with `token` for `lock_ms`. A job that comes back in line (due, retried, snoozed) goes behind
-        those that are there, by its priority; a released one goes to the very front. `seq` counts up per `worker` and
-        queue: a repeated `seq` answers as the first time and changes nothing, for at least two lock times.
+        those that are there, by its priority; released ones go to the very front, in the given order. A run whose
+        cancellation was requested does not lead back in line: Retry, Snooze and Released then end as Cancelled.
+        `seq` counts up per `worker` and queue: a repeated `seq` answers as the first time and changes nothing, for at
+        least two lock times; jobs of the first answer that the worker has lost meanwhile are left out.
         """
         ...
 
@@ -179,8 +181,8 @@ class JobStore(Protocol):
     async def recover(self, queue: str, *, max_stalls: int, now: int, limit: int = 1000) -> Recovered:
         """Put active jobs whose lock has run out back at the front of the line, and count a stall for each.
 
-        A job that stalled more than `max_stalls` times is put back with a deferred failure, so that the next worker
-        fails it.
+        A job that stalled more than `max_stalls` times, or whose cancellation was requested, is put back with a
+        deferred failure, so that the next worker fails it. Several keep the order in which their locks ran out.
         """
         ...
 

@@ -6,7 +6,7 @@ import pytest
 
 from toril.engine.ports.jobs import CancelAnswer, Code
 from toril.jobs.model import CancelRequest, Job
-from toril.jobs.outcome import Cancelled, Done, Failed, Retry
+from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Released, Retry, Snooze
 from toril.jobs.states import State
 from toril.testing.conformance.stage import LOCK_MS, QUEUE, Cases, HandWorker, Stage, ids_of
 
@@ -116,27 +116,30 @@ class CancelCases(Cases):
         stored = await stage.read("a")
         assert (stored.state, stored.cancelled, stored.result) == (State.COMPLETED, False, "1")
 
-    async def test_a_request_outlives_a_retry(self, stage: Stage) -> None:
-        """When the run failed before it heard of the request, the job is still not run again unasked."""
+    @pytest.mark.parametrize("outcome", [Retry("no", "", 0), Retry("no", "", 5_000), Snooze(0), Released()], ids=str)
+    async def test_a_request_outlives_a_retry(self, stage: Stage, outcome: Outcome) -> None:
+        """A run that would have led back in line before it heard of the request ends as cancelled."""
         worker = await stage.bring("a", State.ACTIVE)
         await cancel(stage)
-        answer = await worker.exchange(worker.ended("a", Retry("no", "", 0)), want=1)
-        told = {each.id for each in answer.cancelled}
-        assert all(each.deferred_failure is not None or each.id in told for each in answer.jobs)
-        if not answer.jobs:
-            assert (await stage.read("a")).cancelled
+        answer = await worker.exchange(worker.ended("a", outcome), want=1)
+        assert (answer.applied, answer.jobs, answer.cancelled) == ((Code.OK,), (), ())
+        stored = await stage.read("a")
+        assert (stored.state, stored.failed_reason) == (State.FAILED, "cancelled: too late")
+        assert (stored.cancelled, stored.attempts_made) == (True, 0)
 
     async def test_a_request_outlives_its_worker(self, stage: Stage) -> None:
-        """When the worker died, the next one hears of the request with the job, or the job is failed already."""
+        """When the worker died, the next one gets the job with a failure to hand in."""
         await stage.bring("a", State.ACTIVE)
         await cancel(stage)
         await stage.elapse(2 * LOCK_MS)
-        await stage.jobs.recover(QUEUE, max_stalls=2, now=stage.now)
-        answer = await stage.worker().exchange(want=1)
-        told = {each.id for each in answer.cancelled}
-        assert all(each.deferred_failure is not None or each.id in told for each in answer.jobs)
-        if not answer.jobs:
-            assert (await stage.read("a")).cancelled
+        assert (await stage.jobs.recover(QUEUE, max_stalls=2, now=stage.now)).requeued == ("a",)
+        assert (await stage.read("a")).cancelled
+        worker = stage.worker()
+        [taken] = await worker.take()
+        assert taken.deferred_failure == "cancelled: too late"
+        await worker.end("a", Failed(taken.deferred_failure, ""))
+        stored = await stage.read("a")
+        assert (stored.failed_reason, stored.cancelled) == ("cancelled: too late", True)
 
     @pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED])
     async def test_a_finished_job_is_finished(self, stage: Stage, state: State) -> None:

@@ -90,6 +90,14 @@ class OrderCases(Cases):
         assert (await stage.read("a")).priority == priority
         assert ids_of(await stage.worker().take(4)) == ["a", "c", "b", "p1"]
 
+    async def test_released_jobs_keep_their_order(self, stage: Stage) -> None:
+        """Jobs that are given back together stand at the front as they were handed in."""
+        await stage.add("a", "b", "c", "d")
+        worker = stage.worker()
+        await worker.take(3)
+        await worker.exchange(*(worker.ended(name, Released()) for name in "abc"))
+        assert await stage.line() == ["a", "b", "c", "d"]
+
     async def test_due_jobs_queue_behind_in_the_order_of_their_due_times(self, stage: Stage) -> None:
         """Delayed jobs join the line behind those that wait, the earlier due first, equals as they were added."""
         await stage.add(job("late", delay_ms=9_000), job("b", delay_ms=5_000), job("a", delay_ms=5_000), "w")
