@@ -22,6 +22,7 @@ from toril.kernel.clock import Clock, SystemClock
 from toril.kernel.durations import Duration, seconds
 from toril.kernel.ids import JobIds
 from toril.kernel.telemetry import Telemetry
+from toril.observability.logs import Logs
 from toril.settings import Address, Settings, store_address, unknown_variables
 from toril.tasks.call import Call
 from toril.tasks.decorator import TaskDecorator
@@ -74,6 +75,7 @@ class Toril:
         self.settings = settings or Settings()
         self.clock: Clock = clock or SystemClock()
         self.telemetry = Telemetry()
+        Logs().attach(self.telemetry)
         self.registry = Registry()
         self.imports = tuple(imports)
         self._address = store_address(url, self.settings)

@@ -1,7 +1,7 @@
 """Tasks for processes: another process imports this module to find them."""
 
 import os
-import time
+import threading
 
 from toril.app import Toril
 from toril.errors import NeverRetry, Retry, Snooze
@@ -43,12 +43,12 @@ def end(how: str) -> None:
 @toril.task(pool="process", attempts=1, timeout="200ms")
 def busy() -> None:
     while True:
-        time.sleep(0.01)
+        threading.Event().wait(0.01)
 
 
 @toril.task(pool="process")
 def polite(ctx: Context) -> str:
     ctx.log_sync(f"pid {os.getpid()}")
     while not ctx.is_cancelled:
-        time.sleep(0.005)
+        threading.Event().wait(0.005)
     return "stopped by itself"

@@ -173,7 +173,7 @@ async def test_a_script_can_use_processes(tmp_path: Path) -> None:
     assert (out.decode(), err.decode()) == ("49\n", "")
 
 
-SCRIPT = '''
+SCRIPT = """
 import asyncio
 from toril.app import Toril
 
@@ -190,7 +190,7 @@ async def main() -> None:
 
 if __name__ == "__main__":
     asyncio.run(main())
-'''
+"""
 
 
 async def cpu_tasks_enqueue(shop: Workshop, name: str, *data: str, attempts: int = 2) -> list[str]:

@@ -54,14 +54,31 @@ class Logs:
             events.JobsRecovered: self._recovered,
             events.ProcessEnded: self._process_ended,
         }
-        if _jobs.isEnabledFor(logging.DEBUG):
-            # Asked once: at other levels the hot path must not even build these events.
-            self._writers[events.JobStarted] = self._job_started
-            self._writers[events.JobDone] = self._job_done
+        self._hot_writers: dict[type[Any], Callable[[Any], None]] = {
+            events.JobStarted: self._job_started,
+            events.JobDone: self._job_done,
+        }
+        self._leave: list[Callable[[], None]] = []
+        self._telemetry: Telemetry | None = None
 
     def attach(self, telemetry: Telemetry) -> Callable[[], None]:
         """Write lines for what `telemetry` tells, until the answered function is called."""
-        return telemetry.subscribe(self._write, *self._writers)
+        self._telemetry = telemetry
+        self._leave.append(telemetry.subscribe(self._write, *self._writers))
+        self._attach_hot()
+        return self._detach
+
+    def _attach_hot(self) -> None:
+        """At levels above DEBUG the hot path must not even build its events. Asked when a worker starts, since logging
+        is often set up after the application was made.
+        """
+        if self._telemetry is not None and events.JobDone not in self._writers and _jobs.isEnabledFor(logging.DEBUG):
+            self._writers.update(self._hot_writers)
+            self._leave.append(self._telemetry.subscribe(self._write, *self._hot_writers))
+
+    def _detach(self) -> None:
+        while self._leave:
+            self._leave.pop()()
 
     def _write(self, event: Any) -> None:
         self._writers[type(event)](event)
@@ -99,6 +116,7 @@ class Logs:
         )
 
     def _worker_started(self, event: events.WorkerStarted) -> None:
+        self._attach_hot()
         _worker.info(
             "Worker %s runs jobs of %s, %d at a time.",
             event.worker,

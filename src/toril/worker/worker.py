@@ -86,8 +86,8 @@ class Worker(Service):
 
         Raises the error of a loop that cannot be kept running, such as a store that has become read-only.
         """
-        await self.start()
         with StopSignals(self.ask_to_stop, enabled=signals):
+            await self.start()
             finished = asyncio.ensure_future(self.finished())
             asked = asyncio.ensure_future(self._stop_asked.wait())
             try:
@@ -109,8 +109,6 @@ class Worker(Service):
     async def on_start(self) -> None:
         options, telemetry, store = self.options, self.telemetry, self._engine.jobs
         self._deadline_s = options.shutdown_timeout_s
-        self._hurry.clear()
-        self._stop_asked.clear()
         self._runs = runs = Runs(self.id, telemetry, grace_s=options.grace_s)
         outage = Outage(self.id, telemetry)
         self._threads = ThreadPool(self.id, options.concurrency)
@@ -180,6 +178,9 @@ class Worker(Service):
         self._processes.close()
         self._threads.close()
         await self._heartbeat.stop()
+        # Cleared at the end and not at the begin: whoever asks before the start is over means this run.
+        self._hurry.clear()
+        self._stop_asked.clear()
         self.telemetry.emit(WorkerStopped(self.id, sum(pump.released for pump in self._pumps)))
 
     def _give_up(self, runs: list[Run]) -> None:

@@ -1,0 +1,82 @@
+"""A worker process for tests: `python -m tests.worker.station <url> <mode>`. Writes what happens to its output."""
+
+import asyncio
+import os
+import sys
+import threading
+
+from toril.app import Toril
+from toril.kernel.clock import SystemClock
+from toril.kernel.telemetry import WorkerStarted
+from toril.tasks.context import Context
+from toril.worker.options import WorkerOptions
+from toril.worker.supervisor import run
+from toril.worker.worker import Worker
+
+URL, MODE = sys.argv[1:3] if len(sys.argv) > 2 else ("sqlite://", "")
+toril = Toril(URL)
+
+
+@toril.task()
+async def hold(ctx: Context, seconds: float) -> str:
+    say("started", ctx.job_id, ctx.starts)
+    await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=seconds)
+    return str(os.getpid())
+
+
+@toril.task()
+async def stubborn(ctx: Context) -> None:
+    say("started", ctx.job_id, ctx.starts)
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            continue
+
+
+@toril.task()
+def deaf(ctx: Context) -> None:
+    say("started", ctx.job_id, ctx.starts)
+    threading.Event().wait(60)
+
+
+@toril.task()
+async def count(number: int) -> int:
+    say("ran", number)
+    return number
+
+
+def say(*words: object) -> None:
+    sys.stdout.write(" ".join(str(word) for word in words) + "\n")
+    sys.stdout.flush()
+
+
+async def main() -> None:
+    options = WorkerOptions(
+        concurrency=4,
+        lock_ms=1_000,
+        heartbeat_ms=250,
+        recover_every_ms=200,
+        shutdown_timeout_s=0.3 if MODE == "hasty" else 20.0,
+        grace_s=0.2,
+    )
+    async with toril:
+        worker = Worker(
+            engine=toril.engine,
+            registry=toril.registry,
+            queues=["default"],
+            options=options,
+            clock=SystemClock(),
+            telemetry=toril.telemetry,
+        )
+        toril.telemetry.subscribe(lambda _: say("up", os.getpid()), WorkerStarted)
+        await worker.run_until_stopped()
+    say("down")
+
+
+if __name__ == "__main__":
+    if MODE == "crash":
+        os._exit(7)
+    if MODE == "wrong":
+        sys.exit(2)
+    run(main())
