@@ -48,7 +48,7 @@ async def served(app: FastAPI, host: str = "127.0.0.1") -> AsyncIterator[str]:
     listener = socket.create_server((host, 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     running = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110 - it has no event to wait for
+    while not server.started:
         await asyncio.sleep(0)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -85,7 +85,7 @@ def readers() -> list[str]:
 
 async def until_nobody_reads() -> None:
     async with asyncio.timeout(5):
-        while readers():  # noqa: ASYNC110 - a task that ends tells nobody
+        while readers():
             await asyncio.sleep(0)
 
 
