@@ -19,7 +19,12 @@ from bench.rounds import Sample
 from bench.summary import Spread, Summary
 
 OURS = "toril"
-_UNITS = {"per_s": "jobs/s", "p50_ms": "ms p50", "p99_ms": "ms p99"}
+_UNITS = {"per_s": "jobs/s", "p50_ms": "ms, p50", "p99_ms": "ms, p99"}
+_ENDINGS = (
+    ("_empty_us", ", µs, empty queue"),
+    ("_full_us", ", µs, line behind it"),
+    ("_times", ", times as long with the line"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def lines(summary: Summary, measures: Sequence[Measure], contestants: Sequence[C
     """The table, line by line: measures in their order, figures of a measure one below the other."""
     for measure in measures:
         for figure in summary.figures(measure.name):
-            title = f"{measure.title}, {_UNITS.get(figure, figure.replace('_', ' '))}"
+            title = f"{measure.title}, {_unit(figure)}"
             for contestant in contestants:
                 spread = summary.spread(measure.name, contestant.name, figure)
                 if spread is not None:
@@ -82,15 +87,15 @@ def verdicts(summary: Summary) -> list[Verdict]:
 def show(console: Console, table: Sequence[Line], goals: Sequence[Verdict], failed: Sequence[Sample]) -> None:
     """Print tables to the terminal."""
     console.print(
-        "[bold]Medians[/bold], with the smallest and largest round; the last column compares toril with that line"
+        "[bold]Medians[/bold], with the smallest and largest round; the last column compares toril with that queue"
     )
     for title, group in groupby(table, key=lambda line: line.title):
         console.print()
         shown = Table(
-            title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 1), show_header=False
+            title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 1), header_style="dim"
         )
-        for width in (17, 9, 9, 20, 15):
-            shown.add_column(width=width, justify="left" if width == 17 else "right", no_wrap=True)
+        for name, width in (("", 17), ("jobs", 9), ("median", 9), ("min … max", 20), ("toril does", 15)):
+            shown.add_column(name, width=width, justify="right" if name else "left", no_wrap=True)
         for line in group:
             style = "green" if line.contestant.startswith(OURS) else ""
             shown.add_row(line.contestant, line.jobs, line.value, line.spread, line.ours, style=style)
@@ -152,6 +157,13 @@ def write(
     path = folder / f"{stem}.md"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _unit(figure: str) -> str:
+    for ending, words in _ENDINGS:
+        if figure.endswith(ending):
+            return figure.removesuffix(ending) + words
+    return _UNITS[figure]
 
 
 def _mark(verdict: Verdict) -> tuple[str, str]:

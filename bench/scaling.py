@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -63,40 +64,46 @@ class Front:
         """Ask how many there are."""
         await self._engine.inspect.counts(_QUEUE)
 
-    async def measure(self) -> dict[str, float]:
-        """Median microseconds of each operation. Leaves the line about as long as it was."""
-        return {
-            "enqueue": await _median_us(lambda: self.add(1), _TIMES),
-            # As many jobs as the exchanges take, so that an empty queue has them too.
-            "filled": await _median_us(lambda: self.add(_BATCH), _TIMES),
-            "exchange": await _median_us(self.exchange, _TIMES),
-            "counts": await _median_us(self.counts, _TIMES),
-        }
-
 
 async def scaling(contestant: Contestant, folder: Path, jobs: int) -> dict[str, float]:
-    """The operations on an empty queue, then with `jobs` waiting, and how many times as long they take."""
-    engine = SqliteEngine(folder / "line.db")
-    await engine.start()
+    """Median microseconds of each operation on an empty queue and on one with `jobs` waiting.
+
+    The two take turns, call by call, so that whatever else the machine does meets both.
+    """
+    engines = [SqliteEngine(folder / name) for name in ("empty.db", "full.db")]
+    for engine in engines:
+        await engine.start()
     try:
-        front = Front(engine)
-        empty = await front.measure()
+        empty, full = (Front(engine) for engine in engines)
         for start in range(0, jobs, _CHUNK):
-            await front.add(min(_CHUNK, jobs - start))
-        full = await front.measure()
+            await full.add(min(_CHUNK, jobs - start))
+        figures: dict[str, float] = {}
+        for name, operation in _OPERATIONS.items():
+            if name == "exchange":
+                # The jobs that the exchanges of the empty queue take.
+                await _in_turn(partial(Front.add, empty, _BATCH), partial(Front.add, full, _BATCH))
+            times = await _in_turn(partial(operation, empty), partial(operation, full))
+            figures[f"{name}_empty_us"], figures[f"{name}_full_us"] = times
+            figures[f"{name}_times"] = times[1] / times[0]
     finally:
-        await engine.close()
-    figures: dict[str, float] = {}
-    for name in ("enqueue", "exchange", "counts"):
-        figures[f"{name}_empty_us"], figures[f"{name}_full_us"] = empty[name], full[name]
-        figures[f"{name}_times"] = full[name] / empty[name]
+        for engine in engines:
+            await engine.close()
     return figures
 
 
-async def _median_us(operation: Callable[[], Awaitable[None]], times: int) -> float:
-    taken = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        await operation()
-        taken.append((time.perf_counter() - begun) * 1e6)
-    return median(taken)
+_OPERATIONS: dict[str, Callable[[Front], Awaitable[None]]] = {
+    "enqueue": lambda front: front.add(1),
+    "exchange": Front.exchange,
+    "counts": Front.counts,
+}
+
+
+async def _in_turn(*operations: Callable[[], Awaitable[None]]) -> list[float]:
+    """The median microseconds of each."""
+    taken: list[list[float]] = [[] for _ in operations]
+    for _ in range(_TIMES):
+        for times, operation in zip(taken, operations, strict=True):
+            begun = time.perf_counter()
+            await operation()
+            times.append((time.perf_counter() - begun) * 1e6)
+    return [median(times) for times in taken]
