@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.properties.model import MAX_STALLS, Model
 from toril.engine.ports.jobs import Added, Exchanged, Finish, Lock
@@ -19,7 +19,7 @@ from toril.testing.clock import START_MS
 QUEUE = "line"
 LOCK_MS = 10_000
 REMEMBERED_MS = 10 * 60_000
-NAMES = st.sampled_from("abcdefgh")
+PICKS = st.integers(0, 30)
 WORKERS = st.sampled_from(["one", "two"])
 DELAYS = st.sampled_from([0, 0, 1_000, 7_000])
 OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
@@ -30,7 +30,8 @@ OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
     st.just(Cancelled("late", "ann")),
     st.just(Released()),
 )
-NEW = st.tuples(NAMES, st.sampled_from([0, 0, 1, 2]), DELAYS, st.booleans())
+SEVERAL = st.lists(PICKS, min_size=1, max_size=3)
+NEW = st.tuples(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), st.sampled_from([0, 0, 1, 2]), DELAYS, st.booleans())
 LISTED = (State.WAITING, State.PRIORITIZED, State.DELAYED, State.COMPLETED, State.FAILED)
 
 
@@ -65,6 +66,10 @@ class JobsAgainstModel(RuleBasedStateMachine):
         self.runner.run(self.engine.close())
         self.runner.close()
 
+    @initialize(new=st.lists(NEW, min_size=3, max_size=6))
+    def begin(self, new: list[tuple[str, int, int, bool]]) -> None:
+        self.add(new)
+
     @rule(new=st.lists(NEW, min_size=1, max_size=4))
     def add(self, new: list[tuple[str, int, int, bool]]) -> None:
         jobs = [NewJob(name, "work", "{}", '{"toril":{"v":1}}', self.model.now, delay, priority, lifo)
@@ -85,17 +90,44 @@ class JobsAgainstModel(RuleBasedStateMachine):
             again = self.runner.run(self.engine.jobs.add(QUEUE, jobs, batch=batch, now=self.model.now))
             assert again == first
 
-    @rule(worker=WORKERS, want=st.integers(0, 3), ends=st.lists(st.tuples(NAMES, OUTCOMES), max_size=3), data=st.data())
-    def exchange(self, worker: str, want: int, ends: list[tuple[str, Outcome]], data: st.DataObject) -> None:
+    @rule(worker=WORKERS, want=st.integers(1, 3), outcomes=st.lists(OUTCOMES, min_size=1, max_size=4))
+    def work(self, worker: str, want: int, outcomes: list[Outcome]) -> None:
+        """What a worker does: hand in some of the jobs that it holds, take others."""
+        held = [name for name in self.model.ordered(State.ACTIVE) if self._runs(name, worker)]
+        ends = [(name, self.tokens[name][-1], outcome) for name, outcome in zip(held, outcomes, strict=False)]
+        self._hand_in_and_take(worker, want, ends)
+
+    @rule(worker=WORKERS, outcome=OUTCOMES, more=OUTCOMES)
+    def work_on(self, worker: str, outcome: Outcome, more: Outcome) -> None:
+        """The same twice, in a queue that runs, so that there is more of it than of everything else."""
+        if self.model.paused:
+            self._set_paused(False)
+        self.work(worker, 2, [outcome])
+        self.work(worker, 2, [more, outcome])
+
+    @rule(worker=WORKERS, want=st.integers(0, 1), ends=st.lists(st.tuples(PICKS, OUTCOMES), max_size=3), data=st.data())
+    def intrude(self, worker: str, want: int, ends: list[tuple[int, Outcome]], data: st.DataObject) -> None:
+        """Hand in jobs that may be anybody's, with tokens that may be outdated."""
+        given = []
+        for pick, outcome in ends:
+            name = self._name(pick)
+            token = data.draw(st.sampled_from(["nobody:0", *self.tokens.get(name, ())]))
+            given.append((name, token, outcome))
+        self._hand_in_and_take(worker, want, given)
+
+    @rule(worker=WORKERS, times=st.integers(1, 3))
+    def vanish(self, worker: str, times: int) -> None:
+        """What becomes of jobs whose worker has died, again and again."""
+        for _ in range(times):
+            self._hand_in_and_take(worker, 3, [])
+            self.model.now += LOCK_MS
+            self.recover()
+
+    def _hand_in_and_take(self, worker: str, want: int, ends: list[tuple[str, str, Outcome]]) -> None:
         self.seq[worker] += 1
         token = f"{worker}:{self.seq[worker]}"
         now = self.model.now
-        finished = []
-        for name, outcome in ends:
-            known = ["nobody:0", *self.tokens.get(name, ())]
-            # Mostly the newest token, sometimes one that is long outdated.
-            held = known[-1] if data.draw(st.integers(0, 4)) else data.draw(st.sampled_from(known))
-            finished.append(Finish(name, held, outcome, now, now))
+        finished = [Finish(name, held, outcome, now, now) for name, held, outcome in ends]
         call = Call(worker, self.seq[worker], token, tuple(finished), want, now)
         answer = self._exchange(call)
         assert answer.applied == tuple(self.model.finish(each.id, each.token, each.outcome) for each in finished)
@@ -125,8 +157,9 @@ class JobsAgainstModel(RuleBasedStateMachine):
         held = [each.id for each in first.jobs if self._holds(each.id, call.token)]
         assert [each.id for each in again.jobs] == held
 
-    @rule(name=NAMES)
-    def renew(self, name: str) -> None:
+    @rule(pick=PICKS)
+    def renew(self, pick: int) -> None:
+        name = self._name(pick)
         for token in self.tokens.get(name, ["nobody:0"])[-2:]:
             lock = Lock(QUEUE, name, token)
             renewed = self.runner.run(self.engine.jobs.renew([lock], lock_ms=LOCK_MS, now=self.model.now))
@@ -137,28 +170,30 @@ class JobsAgainstModel(RuleBasedStateMachine):
         recovered = self.runner.run(self.engine.jobs.recover(QUEUE, max_stalls=MAX_STALLS, now=self.model.now))
         assert list(recovered.requeued) == self.model.recover()
 
-    @rule(name=NAMES)
-    def cancel(self, name: str) -> None:
+    @rule(pick=PICKS)
+    def cancel(self, pick: int) -> None:
+        name = self._name(pick)
         answer = self.runner.run(self.engine.jobs.cancel(QUEUE, name, by="ann", reason="", now=self.model.now))
         assert answer is self.model.cancel(name)
 
-    @rule(names=st.lists(NAMES, min_size=1, max_size=3, unique=True))
-    def replay(self, names: list[str]) -> None:
-        answers = self.runner.run(self.engine.inspect.retry(QUEUE, names, now=self.model.now))
-        assert list(answers) == [self.model.replay(name) for name in names]
+    @rule(operation=st.sampled_from(["retry", "promote", "remove"]), picks=SEVERAL)
+    def operate(self, operation: str, picks: list[int]) -> None:
+        names = list(dict.fromkeys(self._name(pick) for pick in picks))
+        inspect, now = self.engine.inspect, self.model.now
+        if operation == "retry":
+            answers, expected = inspect.retry(QUEUE, names, now=now), self.model.replay
+        elif operation == "promote":
+            answers, expected = inspect.promote(QUEUE, names, now=now), self.model.promote
+        else:
+            answers, expected = inspect.remove(QUEUE, names[:1], now=now), self.model.remove
+            names = names[:1]
+        assert list(self.runner.run(answers)) == [expected(name) for name in names]
 
-    @rule(names=st.lists(NAMES, min_size=1, max_size=3, unique=True))
-    def promote(self, names: list[str]) -> None:
-        answers = self.runner.run(self.engine.inspect.promote(QUEUE, names, now=self.model.now))
-        assert list(answers) == [self.model.promote(name) for name in names]
-
-    @rule(name=NAMES)
-    def remove(self, name: str) -> None:
-        answers = self.runner.run(self.engine.inspect.remove(QUEUE, [name], now=self.model.now))
-        assert list(answers) == [self.model.remove(name)]
-
-    @rule(count=st.integers(0, 2))
-    def prune(self, count: int) -> None:
+    @rule(count=st.integers(0, 2), pause=st.booleans())
+    def maintain(self, count: int, pause: bool) -> None:
+        if pause:
+            self._set_paused(not self.model.paused)
+            return
         keep = Keep(None, count)
         self.runner.run(self.engine.jobs.prune(QUEUE, completed=keep, failed=keep, events=100, now=self.model.now))
         for state in (State.COMPLETED, State.FAILED):
@@ -166,13 +201,12 @@ class JobsAgainstModel(RuleBasedStateMachine):
             for name in names[: len(names) - count]:
                 del self.model.jobs[name]
 
-    @rule()
-    def pause_or_resume(self) -> None:
-        change = self.engine.inspect.resume if self.model.paused else self.engine.inspect.pause
+    def _set_paused(self, paused: bool) -> None:
+        change = self.engine.inspect.pause if paused else self.engine.inspect.resume
         self.runner.run(change(QUEUE, now=self.model.now))
-        self.model.paused = not self.model.paused
+        self.model.paused = paused
 
-    @rule(ms=st.sampled_from([1, 999, 1_000, 6_000, LOCK_MS - 1, LOCK_MS, 60_000]))
+    @rule(ms=st.sampled_from([1, 1, 999, 1_000, 1_000, 6_000, LOCK_MS - 1, LOCK_MS, 60_000]))
     def time_passes(self, ms: int) -> None:
         self.model.now += ms
 
@@ -216,6 +250,11 @@ class JobsAgainstModel(RuleBasedStateMachine):
             )
         )
 
+    def _name(self, pick: int) -> str:
+        """One of the stored jobs, or one that is not stored."""
+        names = [*sorted(self.model.jobs), "nobody"]
+        return names[pick % len(names)]
+
     def _runs(self, name: str, worker: str) -> bool:
         job = self.model.jobs[name]
         return job.state is State.ACTIVE and job.token.startswith(f"{worker}:")
@@ -225,5 +264,5 @@ class JobsAgainstModel(RuleBasedStateMachine):
         return job is not None and job.state is State.ACTIVE and job.token == token
 
 
-JobsAgainstModel.TestCase.settings = settings(max_examples=30, stateful_step_count=40)
+JobsAgainstModel.TestCase.settings = settings(max_examples=40, stateful_step_count=50)
 TestJobsAgainstModel = JobsAgainstModel.TestCase
