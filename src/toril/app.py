@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
+from weakref import WeakSet
 
-from toril.engine.open import Opening, open_engine, parse_url
+from toril.engine.open import Opening, open_engine, parse_url, redacted
 from toril.engine.ports.inspect import QueueInfo
 from toril.engine.protocol import Engine, Health
 from toril.errors import ConfigError
@@ -91,9 +92,10 @@ class Toril:
             self.registry, self._enqueuer, default_queue=jobs.queue, defaults=JobOptions(attempts=jobs.attempts)
         )
         self._retentions: dict[str, Retention] = {}
+        self._workers: WeakSet[_OpeningWorker] = WeakSet()
 
     def __repr__(self) -> str:
-        return f"<Toril {self.engine.name} at {self.engine.location}, {len(self.registry)} tasks>"
+        return f"<Toril at {redacted(self._address.url)}, {len(self.registry)} tasks>"
 
     @property
     def engine(self) -> Engine:
@@ -125,7 +127,11 @@ class Toril:
         )
 
     async def close(self) -> None:
-        """Let go of the store. Workers must have been stopped. Closing twice is once; `start` opens again."""
+        """Stop this loop's workers of the application, and let go of the store. Closing twice is once; `start` opens
+        again.
+        """
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(worker.stop() for worker in list(self._workers) if worker.loop is loop))
         await self._opening.close()
         await asyncio.to_thread(self._blocking.close)
 
@@ -213,7 +219,7 @@ class Toril:
         """
         self.discover()
         names = sorted(self.registry.queues()) if queues is None else [check_name(one, "queue") for one in queues]
-        return _OpeningWorker(
+        worker = _OpeningWorker(
             self._opening,
             engine=self.engine,
             registry=self.registry,
@@ -224,6 +230,8 @@ class Toril:
             policies={queue: self._policy(queue) for queue in names},
             name=name,
         )
+        self._workers.add(worker)
+        return worker
 
     def run_worker(self, queues: Sequence[str] | None = None, concurrency: int | None = None) -> None:
         """Run a worker in this process until SIGTERM or Ctrl-C. Blocks."""
@@ -274,8 +282,10 @@ class _OpeningWorker(Worker):
     def __init__(self, opening: Opening, **parts: Any) -> None:
         super().__init__(**parts)
         self._opening = opening
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     async def on_start(self) -> None:
+        self.loop = asyncio.get_running_loop()
         await self._opening.get()
         await super().on_start()
 
