@@ -10,7 +10,8 @@ from toril.kernel.clock import SystemClock
 from toril.kernel.telemetry import WorkerStarted
 from toril.tasks.context import Context
 from toril.worker.options import WorkerOptions
-from toril.worker.supervisor import run
+from toril.worker.shutdown import stop_with_parent
+from toril.worker.supervisor import PARENT_VARIABLE, run
 from toril.worker.worker import Worker
 
 URL, MODE = sys.argv[1:3] if len(sys.argv) > 2 else ("sqlite://", "")
@@ -52,6 +53,8 @@ def say(*words: object) -> None:
 
 
 async def main() -> None:
+    if PARENT_VARIABLE in os.environ:
+        stop_with_parent(int(os.environ[PARENT_VARIABLE]), every_s=0.1)
     options = WorkerOptions(
         concurrency=4,
         lock_ms=1_000,

@@ -132,7 +132,7 @@ async def test_a_second_signal_ends_at_once(station: Station) -> None:  # A07
     await said(child, "started")
     began = time.monotonic()
     child.send_signal(signal.SIGINT)
-    await asyncio.wait([asyncio.ensure_future(child.wait())], timeout=0.2)
+    await asyncio.wait([asyncio.ensure_future(child.wait())], timeout=0.4)
     ended_too_early = child.returncode is not None
     child.send_signal(signal.SIGINT)
     await child.communicate()
@@ -153,6 +153,15 @@ async def test_a_supervisor_starts_a_killed_child_again_and_stops_all(station: S
     assert supervisor.returncode == 0
     assert out.decode().split() == ["down", "down"]
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+async def test_no_child_outlives_a_killed_supervisor(station: Station) -> None:  # A02
+    supervisor = await station.supervise(1)
+    await said(supervisor, "up")
+    supervisor.kill()
+    # The child holds the other end of the output: it is closed when the child is gone.
+    out, _ = await supervisor.communicate()
+    assert out.decode().split() == ["down"]
 
 
 async def test_a_child_that_cannot_start_ends_the_supervisor(station: Station) -> None:

@@ -13,6 +13,7 @@ from tests.worker.workshop import Workshop
 from toril.errors import ConfigError
 from toril.jobs.states import State
 from toril.kernel.telemetry import HandlerStuck, WorkerStarted, WorkerStopped
+from toril.worker.shutdown import SAME_WISH_S, StopSignals
 from toril.worker.worker import Worker
 
 
@@ -191,10 +192,40 @@ async def test_a_second_signal_hands_back_at_once(shop: Workshop) -> None:  # A0
     worker = shop.worker(shutdown_timeout_s=60)
     running = asyncio.create_task(worker.run_until_stopped())
     await worker._stop_asked.wait()
+    await asyncio.wait([running], timeout=SAME_WISH_S * 1.2)
+    assert not running.done()
     os.kill(os.getpid(), signal.SIGTERM)
     await running
     job = await shop.get(handle.id)
     assert (job.state, job.attempts_made) == (State.WAITING, 0)
+
+
+async def test_signals_that_arrive_together_are_one_wish() -> None:
+    asked: list[bool] = []
+    now = 10.0
+
+    def ask(*, now: bool = False) -> None:
+        asked.append(now)
+
+    async def send(number: signal.Signals) -> None:
+        os.kill(os.getpid(), number)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    with StopSignals(ask, monotonic=lambda: now):
+        await send(signal.SIGTERM)
+        await send(signal.SIGTERM)
+        assert asked == [False]
+        now += SAME_WISH_S
+        await send(signal.SIGINT)
+    assert asked == [False, True]
+
+
+async def test_asking_before_the_start_is_over_counts(shop: Workshop) -> None:
+    worker = shop.worker()
+    worker.ask_to_stop()
+    await worker.run_until_stopped(signals=False)
+    assert not worker.is_running
 
 
 async def test_a_worker_without_queues_is_refused(shop: Workshop) -> None:

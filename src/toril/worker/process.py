@@ -11,7 +11,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 from toril.errors import ConfigError, InvalidArguments, InvalidResult, NeverRetry, Retry, Snooze
@@ -129,8 +129,10 @@ def _script(path: str) -> SimpleNamespace:
 
 def main() -> None:
     """Answer calls until the worker goes away."""
-    # Ctrl-C in a terminal reaches this process too; the worker decides when its jobs end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and service managers signal this process too; the worker decides when its jobs end. Caught and not
+    # ignored, since programs that a handler starts would inherit the ignoring.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, _leave_it_to_the_worker)
     number = int(sys.argv[1])
     os.set_inheritable(number, False)
     line = Line(Connection(number))
@@ -140,6 +142,10 @@ def main() -> None:
     while True:
         answer = calls.answer(line.calls.get())
         line.send(**answer, saw_stop=line.saw_stop)
+
+
+def _leave_it_to_the_worker(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 if __name__ == "__main__":

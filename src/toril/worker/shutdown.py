@@ -7,10 +7,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_WISH_S = 0.25
+"""A service manager signals every process of a service, and our supervisor passes its signal on: what arrives together
+is one wish to stop, not a second one."""
 
 
 class AskToStop(Protocol):
@@ -22,15 +26,18 @@ class AskToStop(Protocol):
 
 
 class StopSignals:
-    """While entered, SIGTERM and SIGINT ask to stop: the first in an orderly way, each further one at once.
+    """While entered, SIGTERM and SIGINT ask to stop: the first in an orderly way, each later one at once.
 
     Outside the main thread, and with `enabled` false, nothing is changed.
     """
 
-    def __init__(self, ask: AskToStop, *, enabled: bool = True) -> None:
+    def __init__(
+        self, ask: AskToStop, *, enabled: bool = True, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ask = ask
         self._enabled = enabled and threading.current_thread() is threading.main_thread()
-        self._seen = 0
+        self._monotonic = monotonic
+        self._first: float | None = None
 
     def __enter__(self) -> Self:
         if self._enabled:
@@ -48,8 +55,12 @@ class StopSignals:
                 loop.remove_signal_handler(number)
 
     def _caught(self) -> None:
-        self._seen += 1
-        self._ask(now=self._seen > 1)
+        now = self._monotonic()
+        if self._first is None:
+            self._first = now
+            self._ask(now=False)
+        elif now - self._first >= SAME_WISH_S:
+            self._ask(now=True)
 
 
 def stop_with_parent(parent: int, *, every_s: float = 1.0) -> None:
