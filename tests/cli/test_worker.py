@@ -42,12 +42,12 @@ def wait_until(true: Callable[[], bool], seconds: float = 8.0) -> None:
 
 
 def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
-    """Send a signal and answer what the process wrote; its exit code must be 0."""
+    """Send a signal and answer what the process logged; its exit code must be 0."""
     process.send_signal(number)
-    out, err = process.communicate(timeout=8)
+    _, err = process.communicate(timeout=8)
     assert process.returncode == 0, err
     assert "Traceback" not in err, err
-    return out
+    return err
 
 
 def state(path: Path, job_id: str) -> str:
@@ -111,7 +111,7 @@ def test_a_signal_hands_running_jobs_back(number: int, start: Start, path: Path)
     job_id = add(path, "pids", "hold", folder=str(path.parent))
     process = start("--shutdown-timeout", "0.1s")
     wait_until((path.parent / "started-1").exists)
-    assert "has stopped" in stop(process, number)
+    assert "has stopped, 1 jobs handed back" in stop(process, number)
     job = answer("jobs", "show", job_id, "--url", url_of(path))
     assert (job["state"], job["attempts"]) == ("waiting", 0)
 

@@ -97,16 +97,13 @@ async def _serve(
 
     # From here on, not from the end of the start on: a container may be told to stop as soon as it runs.
     with StopSignals(stop):
-        if supervised:
-            say(f"[dim]worker {escape(one.id)} (pid {os.getpid()})[/]")
-        else:
+        if not supervised:
             _banner(toril, one, queues, concurrency, 1)
         async with toril:
             await one.start()
             if asked:
                 one.ask_to_stop(now=asked[-1])
             await one.run_until_stopped(signals=False)
-    say(f"[dim]worker {escape(one.id)} has stopped[/]")
 
 
 def _banner(
