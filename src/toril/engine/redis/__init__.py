@@ -1,0 +1,1 @@
+"""The engine for many machines: Redis or Valkey, in BullMQ's layout."""
