@@ -76,11 +76,10 @@ class Model:
         job.arrived = self.back
         self.move(job, cause, State.PRIORITIZED if job.priority else State.WAITING)
 
-    def foremost(self, job: ModelJob, cause: Cause) -> None:
+    def foremost(self, job: ModelJob) -> None:
         """Before everybody."""
         self.front -= 1
         job.arrived = self.front
-        self.move(job, cause, State.WAITING)
 
     def add(self, name: str, priority: int, delay_ms: int, lifo: bool) -> bool:
         if name in self.jobs:
@@ -98,7 +97,15 @@ class Model:
             job.state = State.PRIORITIZED if priority else State.WAITING
         return True
 
-    def finish(self, name: str, token: str, outcome: Outcome) -> Code:
+    def finish_all(self, ends: list[tuple[str, str, Outcome]]) -> list[Code]:
+        """Each by itself; those that are given back stand at the front in the given order."""
+        released: list[ModelJob] = []
+        codes = [self.finish(*each, released) for each in ends]
+        for job in reversed(released):
+            self.foremost(job)
+        return codes
+
+    def finish(self, name: str, token: str, outcome: Outcome, released: list[ModelJob]) -> Code:
         job = self.jobs.get(name)
         if job is None:
             return Code.MISSING
@@ -109,7 +116,8 @@ class Model:
         job.attempts += outcome.cause in COUNTED
         job.deferred = False
         if isinstance(outcome, Released):
-            self.foremost(job, outcome.cause)
+            self.move(job, outcome.cause, State.WAITING)
+            released.append(job)
         elif isinstance(outcome, Retry | Snooze):
             if outcome.delay_ms:
                 self.move(job, outcome.cause, State.DELAYED)
@@ -153,7 +161,8 @@ class Model:
             job = self.jobs[name]
             job.stalls += 1
             job.deferred = job.asked or job.stalls > MAX_STALLS
-            self.foremost(job, Cause.STALL)
+            self.move(job, Cause.STALL, State.WAITING)
+            self.foremost(job)
         return expired
 
     def cancel(self, name: str) -> CancelAnswer:

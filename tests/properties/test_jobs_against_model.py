@@ -130,7 +130,7 @@ class JobsAgainstModel(RuleBasedStateMachine):
         finished = [Finish(name, held, outcome, now, now) for name, held, outcome in ends]
         call = Call(worker, self.seq[worker], token, tuple(finished), want, now)
         answer = self._exchange(call)
-        assert answer.applied == tuple(self.model.finish(each.id, each.token, each.outcome) for each in finished)
+        assert list(answer.applied) == self.model.finish_all(ends)
         taken = self.model.take(want, token, LOCK_MS)
         assert [each.id for each in answer.jobs] == taken
         for each in answer.jobs:
@@ -264,5 +264,5 @@ class JobsAgainstModel(RuleBasedStateMachine):
         return job is not None and job.state is State.ACTIVE and job.token == token
 
 
-JobsAgainstModel.TestCase.settings = settings(max_examples=40, stateful_step_count=50)
+JobsAgainstModel.TestCase.settings = settings(max_examples=25, stateful_step_count=40)
 TestJobsAgainstModel = JobsAgainstModel.TestCase

@@ -1,9 +1,9 @@
 """Every service survives the stress, and the stress finds services that do not."""
 
 import asyncio
-import pkgutil
+import re
 from collections.abc import Callable
-from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -85,8 +85,8 @@ async def test_what_is_wrong_is_found(kind: type[Ticker]) -> None:
 
 
 def test_every_service_is_stressed() -> None:
-    for module in pkgutil.walk_packages(toril.__path__, "toril."):
-        if not module.name.endswith("__main__") and ".testing." not in module.name:
-            import_module(module.name)
-    known = {kind.__name__ for kind in Service.__subclasses__() if kind.__module__.startswith("toril.")}
-    assert known == {"Worker"}, "a service without a stress test: add one above and its name here"
+    sources = (path.read_text(encoding="utf-8") for path in Path(toril.__file__).parent.rglob("*.py"))
+    kinds = {
+        name for source in sources for name in re.findall(r"^class (\w+)\(.*\bService\b.*\):", source, re.MULTILINE)
+    }
+    assert kinds == {"Worker"}, "a service without a stress test: add one above and its name here"
