@@ -8,7 +8,7 @@ from toril.jobs import options as job_options
 from toril.jobs.options import JobOptions
 from toril.tasks.signature import Signature
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class JobPlan:
@@ -43,7 +43,7 @@ class JobPlan:
         self.stored_options = job_options.encode(options, delay_ms=self.delay_ms)
 
 
-class Call(Generic[R]):
+class Call(Generic[R_co]):
     """A task with bound arguments, made by `Task.call`, not yet stored. `data` is the JSON of its arguments."""
 
     __slots__ = ("data", "plan")

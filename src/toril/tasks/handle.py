@@ -20,7 +20,7 @@ from toril.kernel.durations import Duration, human, seconds
 from toril.tasks.signature import Signature
 from toril.tasks.watch import Subscription, Watcher, place
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 # How often a waiting caller looks at its job although no event came: an event can be pruned before it is read.
 _LOOK_AGAIN_S = 5.0
@@ -58,7 +58,7 @@ class Desk(NamedTuple):
     signature_of: Callable[[str], Signature | None]
 
 
-class JobHandle(Generic[R]):
+class JobHandle(Generic[R_co]):
     """One stored job. `queue` is None while a handle made by `toril.job(id)` has not looked for its job yet."""
 
     __slots__ = ("_desk", "_signature", "id", "queue")
@@ -83,7 +83,7 @@ class JobHandle(Generic[R]):
             self.queue = job.queue
         return job
 
-    async def result(self, timeout: Duration | None = None) -> R:
+    async def result(self, timeout: Duration | None = None) -> R_co:
         """Wait until the job has finished, and return its result. `timeout` is a duration; None waits for ever.
 
         Raises JobFailed, JobCancelled, ResultTimeout, ResultExpired (the job was pruned or removed), JobNotFound,
@@ -104,7 +104,7 @@ class JobHandle(Generic[R]):
                 ) from None
         return self._result_of(job)
 
-    def result_sync(self, timeout: Duration | None = None) -> R:
+    def result_sync(self, timeout: Duration | None = None) -> R_co:
         """`result` for synchronous code; blocks."""
         return self._desk.blocking.run(lambda: self.result(timeout))
 
@@ -218,7 +218,7 @@ class JobHandle(Generic[R]):
         where = f"in queue {self.queue!r}" if self.queue else "in any queue"
         return JobNotFound(f"No job {self.id!r} is stored {where}.", job_id=self.id)
 
-    def _result_of(self, job: Job) -> R:
+    def _result_of(self, job: Job) -> R_co:
         if job.cancelled and job.cancel is not None:
             said = f": {job.cancel.reason}" if job.cancel.reason else ""
             raise JobCancelled(
@@ -233,7 +233,7 @@ class JobHandle(Generic[R]):
             raise JobFailed(f"Job {self.id} ({job.name}) failed: {reason}", job_id=self.id, reason=reason, stack=stack)
         signature = self._signature or self._desk.signature_of(job.name)
         text = "null" if job.result is None else job.result
-        return cast(R, codec.decode(text) if signature is None else signature.load_result(text))
+        return cast(R_co, codec.decode(text) if signature is None else signature.load_result(text))
 
 
 def _settled(job: Job) -> bool:
