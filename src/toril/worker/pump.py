@@ -19,7 +19,7 @@ from toril.worker.reports import Reports
 from toril.worker.run import Run, Runs
 from toril.worker.slots import Slots
 
-# How soon a worker without a free slot looks whether a cancellation was requested.
+# How soon a worker that runs jobs looks whether a cancellation was requested.
 LOOK_EVERY_S = 0.5
 
 
@@ -109,9 +109,8 @@ class Pump:
                 return
             else:
                 self._wake.clear()
-                if self.hungry or self.closing:
-                    self._look_later()
-                else:
+                self._look_later()
+                if not self.hungry and not self.closing:
                     self._idle.set()
                 await self._wake.wait()
 
@@ -306,7 +305,7 @@ class Pump:
         self.wake()
 
     def _look_later(self) -> None:
-        """No slot is free: a requested cancellation must be seen all the same."""
+        """A cancellation that is requested of a running job must be seen even if nothing else wakes this worker."""
         if self._look_timer is None and self.held > 0:
             self._look_timer = self._loop.call_later(LOOK_EVERY_S, self._look_now)
 
