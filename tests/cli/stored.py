@@ -58,10 +58,10 @@ def fill(path: Path) -> None:
     asyncio.run(_with(path, _fill))
 
 
-def add(path: Path, queue: str, name: str, **arguments: object) -> str:
-    """Add one job and answer its id."""
-    now = SystemClock().now_ms()
-    job = NewJob(JobIds().new(), name, json.dumps(arguments), encode(JobOptions()), now)
+def add(path: Path, queue: str, name: str, *, delay_ms: int = 0, age_ms: int = 0, **arguments: object) -> str:
+    """Add one job, as if that long ago, and answer its id."""
+    now = SystemClock().now_ms() - age_ms
+    job = NewJob(JobIds().new(), name, json.dumps(arguments), encode(JobOptions()), now, delay_ms)
 
     async def work(engine: Engine) -> None:
         await engine.jobs.add(queue, [job], batch=job.id, now=now)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.stored import toril, url_of
+from tests.cli.stored import add, toril, url_of
 from tests.cli.test_stats import announce
 from toril.cli import checks
 from toril.cli.checks import Level
@@ -150,3 +150,18 @@ def test_a_log_that_grows_is_told(path: Path) -> None:
     with Path(f"{path}-wal").open("wb") as file:
         file.truncate(300 * 1024 * 1024)
     assert checks.files(path).level is Level.WARN
+
+
+def test_a_queue_that_nobody_serves_is_told(url: str, path: Path) -> None:
+    announce(path, running=["a1"], queues=["other"])
+    found = diagnose(url)["queue docs"]
+    assert found["level"] == "warn"
+    assert found["todo"] == "start one: toril worker app:toril --queues docs"
+
+
+def test_delayed_jobs_that_are_late_are_told(path: Path) -> None:
+    add(path, "docs", "generate", delay_ms=1, age_ms=3_600_000)
+    announce(path, running=[])
+    found = diagnose(url_of(path))["queue docs"]
+    assert found["level"] == "warn"
+    assert "the next delayed job is" in found["found"]

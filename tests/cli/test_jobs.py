@@ -152,3 +152,26 @@ def test_json_in_a_pipe_is_one_line(url: str) -> None:
     out = toril("jobs", "list", "--json", "--url", url).stdout
     assert out.count("\n") == 1
     assert json.loads(out)["jobs"]
+
+
+def test_show_a_running_a_delayed_and_a_cancelled_job(url: str) -> None:
+    running = toril("jobs", "show", "a1", "--url", url).stdout
+    assert "40 % page 4" in running
+    assert "0 of 3 (1 starts)" in running
+    delayed = toril("jobs", "show", "d1", "--url", url).stdout
+    assert "(in 2 h)" in delayed
+    toril("jobs", "cancel", "a1", "p1", "-r", "too late", "--url", url)
+    cancelled = toril("jobs", "show", "p1", "--url", url).stdout
+    assert "docs  cancelled" in cancelled
+    assert ": too late" in cancelled
+    assert "priority" in cancelled
+
+
+def test_a_reason_without_room_stands_below_its_job(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = toril("jobs", "list", "-s", "failed", "--url", url).stdout.splitlines()
+    assert lines[-1] == "  ValueError: no such page"
+    monkeypatch.setenv("COLUMNS", "120")
+    lines = toril("jobs", "list", "-s", "failed", "--url", url).stdout.splitlines()
+    assert lines[-1].startswith("f1")
+    assert lines[-1].endswith("ValueError: no such page")

@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import signal
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tests.cli.stored import answer, toril, url_of
+import pytest
+
+from tests.cli.stored import answer, spawn, toril, url_of
 from toril.engine.sqlite.engine import SqliteEngine
 from toril.kernel.clock import SystemClock
 
@@ -17,14 +21,14 @@ async def _announce(path: Path, *entries: tuple[str, bytes]) -> None:
     await engine.close()
 
 
-def announce(path: Path, *, running: list[str], beat_ago_ms: int = 1_000) -> None:
-    """Write the entry of a worker `w-1` that serves `docs`."""
+def announce(path: Path, *, running: list[str], beat_ago_ms: int = 1_000, queues: Sequence[str] = ("docs",)) -> None:
+    """Write the entry of a worker `w-1`."""
     now = SystemClock().now_ms()
     entry = {
         "id": "w-1",
         "host": "box",
         "pid": 4242,
-        "queues": ["docs"],
+        "queues": list(queues),
         "concurrency": 5,
         "running": running,
         "started": now - 90_000,
@@ -64,3 +68,22 @@ def test_an_empty_store_has_zeros(path: Path) -> None:
     asyncio.run(_announce(path, ("other", b"")))
     assert answer("stats", "--url", url_of(path))["stats"]["total"] == 0
     assert "No queues yet." in toril("stats", "--url", url_of(path)).stdout
+
+
+@pytest.mark.parametrize(("options", "shown"), [((), "7 jobs"), (("--json",), '"total": 7')])
+def test_watch_goes_on_until_it_is_interrupted(options: Sequence[str], shown: str, url: str) -> None:
+    process = spawn("stats", "--watch", "--every", "0.1", "--url", url, *options, environ={})
+    assert process.stdout is not None
+    try:
+        seen = ""
+        while seen.count(shown) < 2:
+            line = process.stdout.readline()
+            assert line, seen
+            seen += line
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, err
+    assert err == ""

@@ -35,7 +35,7 @@ def say(text: str) -> None:
 
 def show_json(value: Any) -> None:
     """Write one JSON document to stdout: indented in a terminal, one line in a pipe."""
-    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False, default=str))
+    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False, default=str), flush=True)
 
 
 def complain(message: str) -> None:

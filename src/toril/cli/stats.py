@@ -91,8 +91,15 @@ async def _look(toril: Toril) -> Snapshot:
 
 
 async def _watch(toril: Toril, every: float) -> None:
-    snapshot = await _look(toril)
-    with Live(_page(snapshot, None), console=console(), auto_refresh=False, screen=console().is_terminal) as live:
+    target, snapshot = console(), await _look(toril)
+    if not target.is_terminal:
+        # Nothing can be drawn over in a pipe: one page after the other.
+        show(_page(snapshot, None))
+        while True:
+            await asyncio.sleep(every)
+            before, snapshot = snapshot, await _look(toril)
+            show("", _page(snapshot, before))
+    with Live(_page(snapshot, None), console=target, auto_refresh=False, screen=True) as live:
         while True:
             await asyncio.sleep(every)
             before, snapshot = snapshot, await _look(toril)
