@@ -16,7 +16,7 @@ MODULES = {"anyio", "asyncio", "time", "trio"}
 
 
 def sleeps(module: ast.Module) -> Iterator[int]:
-    """Yield the line of every call that waits; `asyncio.sleep(0)` only lets others run."""
+    """Yield the line of everything that waits, called or handed on; `asyncio.sleep(0)` only lets others run."""
     imported = {
         alias.asname or alias.name
         for node in ast.walk(module)
@@ -24,13 +24,16 @@ def sleeps(module: ast.Module) -> Iterator[int]:
         for alias in node.names
         if alias.name == "sleep"
     }
+    harmless = {
+        id(node.func)
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call) and [ast.dump(argument) for argument in node.args] == [ast.dump(ast.Constant(0))]
+    }
     for node in ast.walk(module):
         match node:
-            case ast.Call(args=[ast.Constant(value=0)]):
-                continue
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr="sleep")) if owner in MODULES:
+            case ast.Attribute(value=ast.Name(id=owner), attr="sleep") if owner in MODULES and id(node) not in harmless:
                 yield node.lineno
-            case ast.Call(func=ast.Name(id=name)) if name in imported:
+            case ast.Name(id=name) if name in imported and id(node) not in harmless:
                 yield node.lineno
 
 
@@ -60,6 +63,7 @@ def test_the_list_gives_a_reason_for_each_file() -> None:
     [
         ("import asyncio\nasyncio.sleep(1)", [2]),
         ("from time import sleep as nap\nnap(0.1)", [2]),
+        ("import asyncio, time\nasyncio.to_thread(time.sleep, 1)", [2]),
         ("import asyncio\nasyncio.sleep(0)", []),
         ("clock.sleep(5)", []),
     ],

@@ -13,8 +13,8 @@ SECRET = "a-secret-of-at-least-thirty-two-bytes!"
 
 
 def claims(sub: str = "ada", **more: Any) -> dict[str, Any]:
-    """What a token of `sub` says, valid for a minute."""
-    return {"sub": sub, "exp": int(time.time()) + 60, **more}
+    """What a token of `sub` says, valid for an hour: some are made while tests are collected, long before they run."""
+    return {"sub": sub, "exp": int(time.time()) + 3600, **more}
 
 
 def shared(sub: str = "ada", *, secret: str = SECRET, algorithm: str = "HS256", **more: Any) -> str:
