@@ -1,6 +1,7 @@
 """What the layout tests look at: our own files, read from disk and parsed once."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "toril"
 CODE_FOLDERS = ("src", "tests", "examples", "bench", "scripts")
 SKIPPED = {".git", ".venv", "__pycache__", "build", "dist", "node_modules", "site"}
-MADE_BY_TOOLS = ("_cache", ".egg-info", ".hypothesis")
+MADE_BY_TOOLS = re.compile(r"^\.coverage(\..*)?$|\.egg-info$|\.hypothesis$|_cache$")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -17,7 +18,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 def walk(folder: Path) -> Iterator[Path]:
     """Yield every file below `folder` that a person wrote, in a stable order."""
     for path in sorted(folder.iterdir()):
-        if path.name in SKIPPED or path.name.endswith(MADE_BY_TOOLS):
+        if path.name in SKIPPED or MADE_BY_TOOLS.search(path.name):
             continue
         if path.is_dir():
             yield from walk(path)
