@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup fmt lint types imports test cover floor ci demo bench soak docs build clean
+.PHONY: help setup redis fmt lint types imports test cover floor ci demo bench soak docs build clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -28,6 +28,9 @@ $(VENV)/.ready-docs: pyproject.toml scripts/setup.sh
 
 setup: $(VENV)/.ready-dev ## Make .venv with everything that development needs
 
+redis: # A redis-server for the tests to start; quick when there is one
+	@sh scripts/redis.sh
+
 fmt: setup ## Format the code and repair what lint can repair
 	$(PY) -m ruff check --fix --show-fixes $(CODE)
 	$(PY) -m ruff format $(CODE)
@@ -42,7 +45,7 @@ types: setup ## Check types, strictly
 imports: setup ## Check the layers written in .importlinter
 	$(VENV)/bin/lint-imports
 
-test: setup ## Run the tests: make test ARGS="-k retry"
+test: setup redis ## Run the tests: make test ARGS="-k retry"
 	$(PY) $(RUNNER) -m pytest $(ARGS)
 
 cover: setup ## Run the tests and hold branch coverage to .ci/coverage-floor
@@ -61,8 +64,8 @@ demo: $(VENV)/.ready-demo ## Run the demo until Ctrl-C; ONCE=1 ends it after fiv
 bench: $(VENV)/.ready-bench ## Measure against other embedded queues, in one run
 	$(PY) -m bench $(ARGS)
 
-soak: setup ## Run the long fault tests
-	$(PY) -m pytest -m soak --timeout=3600 tests/faults $(ARGS)
+soak: setup redis ## Run the long fault and load tests
+	$(PY) -m pytest -m soak --timeout=3600 $(wildcard tests/faults tests/redis) $(ARGS)
 
 docs: $(VENV)/.ready-docs ## Build the documentation into site/
 	$(VENV)/bin/zensical build --strict --clean

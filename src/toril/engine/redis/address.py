@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ DEFAULT_PORT = 6379
 
 _FORMS = "expected redis://[user:password@]host[:port][/db], rediss://… for TLS or unix:///path/to/socket[?db=0]"
 _TCP = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
+_OPTION = re.compile(r"[a-z]+(_[a-z]+)+")
 _YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -121,8 +123,9 @@ class _Options:
         self._shown = shown
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name in self.values:
-                raise ConfigError(f"The URL {shown} has the option {name!r} twice: expected it once.")
+                raise ConfigError(f"The URL {shown} has an option twice: expected each once.")
             self.values[name] = value
+        self._given = frozenset(self.values)
 
     def take(self, name: str, read: Callable[[str], Any] = str) -> dict[str, Any]:
         """Name and value as read, or nothing when the URL does not have it."""
@@ -139,8 +142,11 @@ class _Options:
 
     def refuse_the_rest(self, own: Iterable[str]) -> None:
         if unknown := next(iter(self.values), None):
+            # The name may be the rest of a password with a bare '&': only what looks like an option is shown.
+            harmless = _OPTION.fullmatch(unknown) and "ssl_keyfile_password" not in self._given
+            name = repr(unknown) if harmless else f"of {len(unknown)} characters (not shown, it may be secret)"
             known = ", ".join([*self._known, *own])
-            raise ConfigError(f"The URL {self._shown} has the unknown option {unknown!r}: expected some of {known}.")
+            raise ConfigError(f"The URL {self._shown} has the unknown option {name}: expected some of {known}.")
 
 
 def _path_and_query(text: str, shown: str) -> tuple[str, str]:
@@ -200,9 +206,8 @@ def _db(text: str, shown: str) -> int:
 
 
 def _tls(options: _Options, *, tls: bool, shown: str) -> dict[str, Any]:
-    given = [name for name in options.values if name.startswith("ssl_")]
-    if given and not tls:
-        raise ConfigError(f"The URL {shown} has the option {given[0]!r} without TLS: expected rediss:// with it.")
+    if not tls and any(name.startswith("ssl_") for name in options.values):
+        raise ConfigError(f"The URL {shown} has an ssl_ option without TLS: expected rediss:// with it.")
     values = {
         **options.take("ssl_ca_certs"),
         **options.take("ssl_certfile"),
