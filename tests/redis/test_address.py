@@ -69,10 +69,10 @@ def test_what_is_shown_tells_no_password(url: str, shown: str) -> None:
         ("redis://h:0", "expected a number from 1 to 65535"),
         ("redis://h:70000", "expected a number from 1 to 65535"),
         ("redis://h:port", "no number as port"),
-        ("redis://h/zero", "expected a number from 0 on, got 'zero'"),
+        ("redis://h/zero", "expected a number from 0 on, got 4 characters"),
         ("redis://h/-1", "got '-1'"),
-        ("redis://h/1/2", "got '1/2'"),
-        ("redis://h?db=x", "got 'x'"),
+        ("redis://h/1/2", "got 3 characters"),
+        ("redis://h?db=x", "got 1 characters"),
         ("redis://h?db=1&db=2", "an option twice"),
         ("redis://h?protocol=4", "protocol: expected 2 or 3, got '4'"),
         ("redis://h?socket_timeout=4", "unknown option 'socket_timeout': expected some of db, protocol"),
@@ -131,8 +131,8 @@ def test_no_error_tells_a_password(template: str, around: str) -> None:
 def test_options_of_the_caller_are_left_to_it() -> None:
     address = parse_address("redis://h?wire=bullmq5&db=1", own_options=("wire", "prefix"))
     assert dict(address.options) == {"wire": "bullmq5"}
-    with pytest.raises(ConfigError, match="wire"):
-        parse_address("redis://h?wire=bullmq5")
+    with pytest.raises(ConfigError, match=r"unknown option 'on_outage'.* wire, prefix"):
+        parse_address("redis://h?wire=bullmq5&on_outage=fail", own_options=("wire", "prefix"))
 
 
 def test_tls_files_are_checked_when_they_are_read(tmp_path: Path) -> None:

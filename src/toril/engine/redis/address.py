@@ -201,7 +201,8 @@ def _place(text: str, shown: str) -> Mapping[str, Any]:
 
 def _db(text: str, shown: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ConfigError(f"The URL {shown}: database: expected a number from 0 on, got {text!r}.")
+        found = repr(text) if text.lstrip("-").isdigit() else f"{len(text)} characters that are none"
+        raise ConfigError(f"The URL {shown}: database: expected a number from 0 on, got {found}.")
     return int(text)
 
 
@@ -227,11 +228,11 @@ def _shown(url: str) -> str:
     if not separator:
         return "(not shown, it may hold a password)"
     login, at, place = rest.rpartition("@")
-    place = place.partition("?")[0]
-    if not at:
-        # Only a number behind the colon is surely a port.
-        host, colon, behind = place.partition(":")
-        port = behind.partition("/")[0]
-        if colon and not place.startswith("[") and not (port.isdigit() and len(port) < 6 and int(port) < 65536):
-            place = f"{host}:***"
-    return repr(f"{scheme}://{'***@' if login or at else ''}{place}")
+    authority, slash, path = place.partition("?")[0].partition("/")
+    host, colon, port = authority.partition(":")
+    # Without '@' what follows the colon may be the password: only a number is surely a port.
+    if colon and not authority.startswith("[") and not (port.isdigit() and len(port) < 6 and int(port) < 65536):
+        authority, slash, path = f"{host}:***", "", ""
+    if path and not path.isdigit() and (authority or scheme != "unix"):
+        path = "…"
+    return repr(f"{scheme}://{'***@' if at else ''}{authority}{slash}{path}")
