@@ -344,6 +344,26 @@ def test_a_script_ends_without_closing_anything(tmp_path: Path) -> None:
     assert run(script) == "default"
 
 
+def test_a_process_can_be_a_worker_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    # S0-21
+    script = f"""
+        import os, signal
+        from toril import Toril
+        toril = Toril("sqlite:///{tmp_path}/toril.db")
+
+        @toril.task
+        async def last() -> None:
+            print("ran")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        last.enqueue_sync()
+        toril.close_sync()
+        toril.run_worker(concurrency=1)
+        print("stopped")
+    """
+    assert run(script).splitlines() == ["ran", "stopped"]
+
+
 def test_every_error_has_one_root() -> None:
     assert issubclass(ConfigError, TorilError)
     assert (TorilError.code, UnknownTask.code) == ("toril_error", "unknown_task")
