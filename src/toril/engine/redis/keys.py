@@ -1,0 +1,65 @@
+"""Every Redis key that Toril reads or writes is spelled here (and, from the bases given here, in `lua/`).
+
+The job side is BullMQ's layout: `<prefix>:<queue>:<key>`. What is Toril's own lies outside it, so that BullMQ's
+clean-up of orphans cannot take it for a job: `toril:<prefix>:<queue>:<key>` in the same Cluster slot, and
+`toril:<namespace>:<key>`.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import NamedTuple
+
+from toril.errors import ConfigError
+
+DEFAULT_PREFIX = "bull"
+
+
+class QueueKeys(NamedTuple):
+    """The two bases of a queue's keys: BullMQ's and Toril's own. Both end with a colon."""
+
+    base: str
+    own: str
+
+    def of(self, name: str) -> str:
+        """A key of BullMQ's layout: `meta`, `wait`, `events`, …, or a job id."""
+        return self.base + name
+
+
+class Keys:
+    """The keys of one store. `prefix` is BullMQ's; in Cluster it holds the hash tag, and may contain `<queue>`.
+
+    Raises ConfigError for a prefix without a hash tag when `cluster` is true, and for queue names that BullMQ refuses.
+    """
+
+    def __init__(self, prefix: str = DEFAULT_PREFIX, *, cluster: bool = False) -> None:
+        tagged = "{" in prefix and "}" in prefix[prefix.index("{") + 2 :]
+        if cluster and not tagged:
+            raise ConfigError(
+                "prefix: expected a hash tag, such as '{bull}' or '{bull-<queue>}', because all keys of a queue "
+                f"must lie in one slot of a Cluster, got {prefix!r}."
+            )
+        self._prefix = prefix
+
+    def queue(self, queue: str) -> QueueKeys:
+        """The keys of a queue. Raises ConfigError for an empty name or one with a colon."""
+        if not queue or ":" in queue:
+            raise ConfigError(f"queue: expected a name without colons, got {queue!r}.")
+        prefix = self.prefix(queue)
+        return QueueKeys(f"{prefix}:{queue}:", f"toril:{prefix}:{queue}:")
+
+    def prefix(self, queue: str) -> str:
+        """BullMQ's prefix for a queue."""
+        return self._prefix.replace("<queue>", queue)
+
+    def queues(self) -> str:
+        """The set of queues that Toril knows."""
+        return f"toril:{self._prefix}:queues"
+
+    def value(self, key: str) -> str:
+        """A value of the key-value port."""
+        return f"toril:kv:{key}"
+
+    def worker_name(self, queue: str) -> str:
+        """The name that a worker's blocking connection carries, so that BullMQ counts it."""
+        return f"{self.prefix(queue)}:{base64.b64encode(queue.encode()).decode()}"

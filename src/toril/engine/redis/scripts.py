@@ -1,0 +1,61 @@
+"""Lua lives in `lua/<folder>/<name>.lua`. This loads it, splices the fragments it names, and calls it by digest.
+
+A line `-- include: <name>` stands for `lua/lib/<name>.lua`, once, however often it is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from toril.engine.redis.client import RedisClient
+from toril.engine.redis.replies import ReplyError
+
+_INCLUDE = re.compile(r"^-- include: (\w+)\s*$", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
+
+
+class Script(NamedTuple):
+    """A script as it is sent. `digest` is its SHA-1, by which Redis knows it."""
+
+    name: str
+    text: bytes
+    digest: bytes
+
+
+@cache
+def load(name: str) -> Script:
+    """The script `lua/<name>.lua`, whole."""
+    folder = files("toril.engine.redis") / "lua"
+    included: set[str] = set()
+
+    def spliced(text: str) -> str:
+        def fragment(match: re.Match[str]) -> str:
+            if match[1] in included:
+                return ""
+            included.add(match[1])
+            return spliced((folder / "lib" / f"{match[1]}.lua").read_text(encoding="utf-8"))
+
+        return _INCLUDE.sub(fragment, text)
+
+    whole = spliced((folder / f"{name}.lua").read_text(encoding="utf-8"))
+    # Comments are for readers of the file; the server parses the script again after each restart.
+    text = _COMMENT.sub("", whole).encode()
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+async def run(client: RedisClient, script: Script, key: str, *args: bytes | str | int) -> Any:
+    """Run a script. `key` decides the Cluster slot. A server that does not know the script is taught it.
+
+    Every script here may be run again when its reply was lost: batches and exchanges are remembered by the store, and
+    the others lead to the same state a second time.
+    """
+    try:
+        return await client.call(b"EVALSHA", script.digest, 1, key, *args, repeatable=True)
+    except ReplyError as error:
+        if error.code != "NOSCRIPT":
+            raise
+    return await client.call(b"EVAL", script.text, 1, key, *args, repeatable=True)

@@ -1,0 +1,123 @@
+"""Waiting for work: one blocked connection per event loop, however many queues wait on it.
+
+It blocks in BZPOPMIN on the markers of all queues that somebody waits for. When another queue joins, the connection is
+nudged by a key of its own, and blocks anew on the longer list. A popped marker is not put back: it means "look", and
+who looks sets it again when there is more to do (layout sections 1 and 8.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from toril.engine.redis.blocking import BlockingClient
+from toril.engine.redis.client import RedisClient
+from toril.engine.redis.keys import QueueKeys
+from toril.errors import EngineUnavailable
+from toril.kernel.ids import token_hex
+
+# A lost marker costs at most this long; BullMQ's workers look as often.
+_LONGEST_BLOCK_S = 5.0
+_NUDGE_KEPT_S = 60
+
+
+class WorkWaiter:
+    """All who wait for work on one event loop. `blocking` is used for nothing else, `control` for everything else."""
+
+    def __init__(self, blocking: BlockingClient, control: RedisClient) -> None:
+        self._blocking = blocking
+        self._control = control
+        self._id = token_hex(6)
+        self._waiting: dict[str, list[asyncio.Future[str]]] = {}
+        # Queues whose marker was popped when nobody waited any more: the next who comes need not wait.
+        self._unheard: set[str] = set()
+        self._keys: dict[str, QueueKeys] = {}
+        self._blocked_on: frozenset[str] = frozenset()
+        self._nudge_key: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait(self, queues: Mapping[str, QueueKeys], timeout: float) -> frozenset[str]:
+        """The queues of `queues` that may have work; none after `timeout` seconds.
+
+        Raises EngineUnavailable when the store is away.
+        """
+        unheard = self._unheard & queues.keys()
+        if unheard:
+            self._unheard -= unheard
+            return frozenset(unheard)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        for queue, keys in queues.items():
+            self._keys[queue] = keys
+            self._waiting.setdefault(queue, []).append(future)
+        try:
+            await self._make_blocked(queues)
+            await asyncio.wait([future], timeout=timeout)
+            return frozenset({future.result()}) if future.done() else frozenset()
+        finally:
+            future.cancel()
+            for queue in queues:
+                self._waiting[queue].remove(future)
+                if not self._waiting[queue]:
+                    del self._waiting[queue]
+
+    async def close(self) -> None:
+        """Stop waiting. Who still waits is woken."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._wake(list(self._waiting))
+
+    async def _make_blocked(self, queues: Mapping[str, QueueKeys]) -> None:
+        """See to it that the connection blocks on these queues too."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._block())
+        elif not self._blocked_on >= queues.keys() and self._nudge_key is not None:
+            await self._control.call("ZADD", self._nudge_key, 0, "look")
+            await self._control.call("EXPIRE", self._nudge_key, _NUDGE_KEPT_S)
+
+    async def _block(self) -> None:
+        """The task: blocks for as long as anybody waits."""
+        while queues := self._wanted():
+            by_marker = {self._keys[queue].of("marker"): queue for queue in sorted(queues)}
+            first = self._keys[min(queues)]
+            self._nudge_key = f"{first.own}nudge:{self._id}"
+            self._blocked_on = queues
+            try:
+                popped = await self._blocking.wait(
+                    "BZPOPMIN", *by_marker, self._nudge_key, _LONGEST_BLOCK_S, block_s=_LONGEST_BLOCK_S
+                )
+            except EngineUnavailable as error:
+                self._fail(error)
+                return
+            finally:
+                self._blocked_on = frozenset()
+            if popped is None:
+                # A marker may have been lost with a worker that popped it and died: look by itself now and then.
+                self._wake(list(queues))
+            else:
+                queue = by_marker.get(popped[0].decode())
+                if queue is not None and not self._wake([queue]):
+                    self._unheard.add(queue)
+
+    def _wanted(self) -> frozenset[str]:
+        """The queues that somebody waits for who has not been woken yet."""
+        return frozenset(
+            queue for queue, futures in self._waiting.items() if any(not future.done() for future in futures)
+        )
+
+    def _wake(self, queues: list[str]) -> bool:
+        """Wake who waits for the queues. False when nobody does."""
+        woken = False
+        for queue in queues:
+            for future in self._waiting.get(queue, ()):
+                if not future.done():
+                    future.set_result(queue)
+                    woken = True
+        return woken
+
+    def _fail(self, error: EngineUnavailable) -> None:
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
