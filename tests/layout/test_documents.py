@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.layout.sources import ROOT, functions, python_files, shown, tree, walk
+from toril.jobs.states import render
 
 INTERNALS = ROOT / "docs" / "internals.md"
 REQUIREMENTS = ROOT / "docs" / "requirements.md"
@@ -76,6 +77,12 @@ def unresolved(text: str) -> list[str]:
 
 def test_internals_fits_on_100_lines() -> None:
     assert len(INTERNALS.read_text(encoding="utf-8").splitlines()) <= 100
+
+
+def test_the_states_page_shows_the_table_of_transitions() -> None:
+    page = (ROOT / "docs" / "states.md").read_text(encoding="utf-8")
+    table = page[page.index("| from |") :].rstrip()
+    assert table == render(), "docs/states.md differs from jobs/states.py: paste what `states.render()` prints"
 
 
 def test_requirements_name_only_tests_that_exist() -> None:
