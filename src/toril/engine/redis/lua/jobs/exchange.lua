@@ -77,6 +77,8 @@ end
 
 local ended_well, ended_badly = {}, {}
 local in_line = false
+-- Only a job that ended for good can leave the queue drained.
+local any_ended = false
 
 local function finish_well(run, key, fields)
   dedup_finished(queue, run.id, fields[4])
@@ -174,6 +176,7 @@ local function apply(run, lock)
     put_back(run, key, fields)
     return code
   end
+  any_ended = true
   if run.count == 0 then
     delete_job(queue, run.id)
     local list = run.cause == 'done' and ended_well or ended_badly
@@ -359,7 +362,7 @@ else
 end
 local first = redis.call('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
 local due = first[2] and string.format('%.0f', math.floor(tonumber(first[2]) / 4096)) or false
-if not earlier and string.find(codes, 'OK', 1, true) then
+if any_ended then
   tell_drained(ids, due)
 end
 return { codes, ids, jobs, due, cancellations() }

@@ -5,7 +5,8 @@
 local queue = queue_of(base)
 for at = 5, #ARGV, 5 do
   local kind, id, token, text, kept = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  if redis.call('GET', base .. id .. ':lock') == token then
+  -- A job may have been deleted under its lock: a report does not bring part of it back.
+  if redis.call('GET', base .. id .. ':lock') == token and redis.call('EXISTS', base .. id) == 1 then
     if kind == 'progress' then
       redis.call('HSET', base .. id, 'progress', text)
       event(queue, 'progress', 'jobId', id, 'data', text)

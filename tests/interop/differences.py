@@ -1,0 +1,157 @@
+"""Where Toril's states may differ from the recorded ones, and which steps its ports do not do (yet).
+
+Everything here has its reason in docs/bullmq-compatibility.md; `test_documented.py` holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from tests.interop.recorded import Dump, Scenario, Value
+
+Step = dict[str, Any]
+
+LOOSE_TTL_MS = 3_000
+
+
+class Difference(NamedTuple):
+    """A difference that is right. `keys` and `fields` are patterns of what is left out of the comparison."""
+
+    name: str
+    keys: str
+    fields: str = ""
+    only: frozenset[str] = frozenset()
+    """The scenarios in which it occurs; everywhere when empty."""
+
+
+RIGHT = (
+    Difference("own-fields", "bull:*", "toril:*"),
+    Difference("own-keys", "toril:*"),
+    Difference("worker-name", "bull:*", "pb"),
+    Difference("library-version", "bull:*:meta", "version"),
+    Difference("one-look-for-stalled", "bull:*:stalled"),
+    Difference("one-look-for-stalled", "bull:*:stalled-check"),
+    Difference("refused-changes-nothing", "bull:q:1:lock", only=frozenset({"032"})),
+    Difference("next-due-is-marked", "bull:q:marker", only=frozenset({"049"})),
+)
+
+# Events of Toril's own; a listener for them exists only where somebody wants them.
+OWN_EVENTS = frozenset({"log"})
+
+# Metrics are written by no worker of Toril yet.
+NOT_BUILT_KEYS = ("bull:*:metrics:*",)
+
+GIVEN: Mapping[str, str] = {
+    "queue": "constructing a queue is nothing that Toril does",
+    "redis": "raw commands",
+    "updateData": "Toril has no such operation",
+    "clearLogs": "Toril has no such operation",
+    "changeDelay": "Toril has no such operation",
+    "promoteJobs": "Toril promotes jobs one by one, by their priority",
+    "retryJobs": "Toril retries jobs one by one, by their priority",
+    "removeDedup": "deduplication is not built yet",
+    "flow": "flows are not built yet",
+    "flowBulk": "flows are not built yet",
+    "moveToWaitingChildren": "flows are not built yet",
+    "removeChildDependency": "flows are not built yet",
+    "dependencies": "flows are not built yet",
+    "rateLimit": "rate limits are not built yet",
+    "metrics": "metrics are not built yet",
+    "upsertScheduler": "schedulers are not built yet",
+    "removeScheduler": "schedulers are not built yet",
+    "schedulers": "schedulers are not built yet",
+    "legacyRepeat": "BullMQ 6 dropped it",
+}
+"""Operations whose recorded result is written instead of done, with the reason."""
+
+
+def reason_to_give(scenario: Scenario, number: int) -> str | None:
+    """Why a step is written instead of done; None for a step that Toril does."""
+    return STEPS_GIVEN.get((scenario.number, number)) or _reason(scenario.steps[number])
+
+
+def _reason(step: Step) -> str | None:
+    op, opts = step["op"], step.get("opts", {})
+    if op in GIVEN:
+        return GIVEN[op]
+    if op == "add":
+        if "deduplication" in opts:
+            return "deduplication is not built yet"
+        if "parent" in opts:
+            return "flows are not built yet"
+        if "error" in step and "sizeLimit" in opts:
+            return "Toril's limit is a setting, not an option of a job"
+        if ":" in opts.get("jobId", "") and "error" not in step:
+            return "Toril's ids have no colons"
+    if op in {"fetch", "process"} and "limiter" in step.get("worker", {}):
+        return "rate limits are not built yet"
+    if op == "fetch" and str(step["result"]).startswith("repeat:"):
+        return "schedulers are not built yet"
+    if op == "remove" and "removeChildren" in step.get("opts", {}):
+        return "flows are not built yet"
+    return None
+
+
+STEPS_GIVEN: Mapping[tuple[str, int], str] = {
+    ("012", 1): "a delay counts from the moment of adding",
+    ("042", 3): "what comes back in line goes behind those that are there",
+    ("052", 4): "one look finds stalled jobs",
+}
+"""Single steps that are written because Toril rightly does otherwise: number of the scenario and of the step."""
+
+
+NOTHING_LEFT: Mapping[str, str] = {}
+"""Scenarios none of whose steps Toril does, with the reason. The test finds them out and compares."""
+
+
+def compared(dump: Dump, scenario: Scenario) -> Dump:
+    """A dump without what may differ."""
+    here = [rule for rule in RIGHT if not rule.only or scenario.number in rule.only]
+    gone = [rule.keys for rule in here if not rule.fields] + list(NOT_BUILT_KEYS)
+    fields = [rule for rule in here if rule.fields]
+    kept = {}
+    for key, value in dump.items():
+        if any(fnmatchcase(key, pattern) for pattern in gone):
+            continue
+        if value["type"] == "hash":
+            names = [rule.fields for rule in fields if fnmatchcase(key, rule.keys)]
+            hash_ = {name: text for name, text in value["value"].items() if not any(fnmatchcase(name, n) for n in names)}
+            value = value | {"value": hash_}
+            if not hash_:
+                continue
+        elif value["type"] == "stream":
+            value = value | {"value": [event for event in value["value"] if event["event"] not in OWN_EVENTS]}
+        kept[key] = value
+    return kept
+
+
+def unlike(expected: Dump, found: Dump) -> list[str]:
+    """What differs between two dumps, key by key, as lines for a person."""
+    lines = []
+    for key in sorted(expected.keys() | found.keys()):
+        if key not in found:
+            lines.append(f"{key}: missing, expected {expected[key]}")
+        elif key not in expected:
+            lines.append(f"{key}: unexpected {found[key]}")
+        else:
+            lines += [f"{key}: {line}" for line in _unlike(expected[key], found[key])]
+    return lines
+
+
+def _unlike(expected: Value, found: Value) -> list[str]:
+    if expected["type"] != found["type"]:
+        return [f"expected a {expected['type']}, found a {found['type']}"]
+    lines = []
+    if expected["type"] == "hash":
+        names = sorted(expected["value"].keys() | found["value"].keys())
+        pairs = [(name, expected["value"].get(name), found["value"].get(name)) for name in names]
+        lines += [f"{name}: expected {a!r}, found {b!r}" for name, a, b in pairs if a != b]
+    elif expected["value"] != found["value"]:
+        lines.append(f"expected {expected['value']}, found {found['value']}")
+    if abs(expected.get("ttl", -1) - found.get("ttl", -1)) > LOOSE_TTL_MS or ("ttl" in expected) != ("ttl" in found):
+        lines.append(f"ttl: expected {expected.get('ttl')}, found {found.get('ttl')}")
+    return lines
+
+
