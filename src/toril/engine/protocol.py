@@ -16,12 +16,14 @@ class Capabilities:
     """What an engine can do; the conformance suite reads it to choose its cases.
 
     shared: several processes may use one store at the same time · durable: what was accepted survives the process ·
-    immediate_cancel: a waiting job that is cancelled is `failed` at once instead of at its turn.
+    immediate_cancel: a waiting job that is cancelled is `failed` at once instead of at its turn · own_clock: events are
+    stamped, and locks and values run out, by the store's own clock instead of the callers'.
     """
 
     shared: bool
     durable: bool
     immediate_cancel: bool
+    own_clock: bool = False
 
 
 class Health(NamedTuple):

@@ -1,0 +1,168 @@
+"""One client per event loop, made at the first use there, and closed when the loop ends or the engine is closed.
+
+A connection belongs to one event loop, but an engine may be used from any. What blocks on the server (waiting for work
+or for events) has connections of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from toril.engine.redis.address import Address
+from toril.engine.redis.blocking import BlockingClient
+from toril.engine.redis.client import RedisClient
+from toril.engine.redis.faults import translated
+from toril.engine.redis.link import ClientOptions
+from toril.engine.redis.replies import ReplyError
+from toril.engine.redis.scripts import Script, run
+from toril.engine.redis.tailing import EventWaiter
+from toril.engine.redis.waiting import WorkWaiter
+from toril.engine.redis.wire import Arg
+from toril.errors import EngineClosed, EngineUnavailable
+
+T = TypeVar("T")
+
+# How long `close` waits for a loop in another thread to close its connections.
+_CLOSE_S = 3.0
+
+_log = logging.getLogger("toril.redis")
+
+
+@dataclass(slots=True)
+class _Connections:
+    """What one event loop has."""
+
+    client: RedisClient
+    life: AsyncGenerator[None, None] | None = None
+    work: WorkWaiter | None = None
+    events: EventWaiter | None = None
+    blocking: list[BlockingClient] = field(default_factory=list)
+
+    async def close(self) -> None:
+        for waiter in (self.work, self.events):
+            if waiter is not None:
+                await waiter.close()
+        for blocking in self.blocking:
+            await blocking.close(timeout_s=0)
+        await self.client.close()
+
+
+class Clients:
+    """The clients of one engine. Safe to use from any thread; what it hands out belongs to the running event loop."""
+
+    def __init__(self, address: Address, options: ClientOptions) -> None:
+        self.location = address.redacted
+        self._address = address
+        self._options = options
+        self._lock = threading.Lock()
+        self._by_loop: dict[asyncio.AbstractEventLoop, _Connections] = {}
+        self._closed = False
+
+    async def client(self) -> RedisClient:
+        """The client of the running loop. Raises EngineClosed after `close`."""
+        return (await self._connections()).client
+
+    async def call(self, *command: Arg, repeatable: bool = False) -> Any:
+        """One command. Raises EngineUnavailable, EngineClosed, and what an error reply means."""
+        return await self.guarded(self._call(command, repeatable))
+
+    async def run(self, script: Script, key: str, *args: bytes | str | int) -> Any:
+        """One script. `key` decides the Cluster slot. Raises as `call` does."""
+        return await self.guarded(self._run(script, key, args))
+
+    async def waiter(self) -> WorkWaiter:
+        """Who waits for work on the running loop."""
+        connections = await self._connections()
+        if connections.work is None:
+            connections.work = WorkWaiter(self._blocking(connections), connections.client)
+        return connections.work
+
+    async def event_waiter(self) -> EventWaiter:
+        """Who waits for events on the running loop."""
+        connections = await self._connections()
+        if connections.events is None:
+            connections.events = EventWaiter(self._blocking(connections), connections.client)
+        return connections.events
+
+    async def guarded(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` answers, its errors in Toril's words."""
+        try:
+            return await work
+        except ReplyError as error:
+            raise translated(error, self.location) from error
+        except EngineUnavailable as error:
+            if self._closed:
+                raise EngineClosed(f"{self.location}: the engine was closed before the answer came.") from error
+            raise
+
+    async def close(self) -> None:
+        """Let go of all connections, those of other loops included. Closing twice is once; it raises nothing."""
+        with self._lock:
+            self._closed = True
+            left, self._by_loop = self._by_loop, {}
+        for loop, connections in left.items():
+            await _in_its_loop(loop, lambda connections=connections: _end(connections))
+
+    async def _connections(self) -> _Connections:
+        loop = asyncio.get_running_loop()
+        connections = self._by_loop.get(loop)
+        if connections is not None:
+            return connections
+        with self._lock:
+            if self._closed:
+                raise EngineClosed(f"{self.location}: the engine is closed. Call start() to open it again.")
+            for ended in [each for each in self._by_loop if each.is_closed()]:
+                del self._by_loop[ended]
+            connections = self._by_loop[loop] = _Connections(RedisClient(self._address, options=self._options))
+        # A loop that ends closes the asynchronous generators that are left in it: this one closes the connections.
+        connections.life = self._while_loop_lives(loop, connections)
+        await anext(connections.life)
+        return connections
+
+    async def _while_loop_lives(
+        self, loop: asyncio.AbstractEventLoop, connections: _Connections
+    ) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._by_loop.pop(loop, None)
+            await connections.close()
+
+    def _blocking(self, connections: _Connections) -> BlockingClient:
+        # It waits most of the time, so it needs no PING to know that the connection lives.
+        blocking = BlockingClient(self._address, options=replace(self._options, ping_after_s=None))
+        connections.blocking.append(blocking)
+        return blocking
+
+    async def _call(self, command: tuple[Arg, ...], repeatable: bool) -> Any:
+        return await (await self.client()).call(*command, repeatable=repeatable)
+
+    async def _run(self, script: Script, key: str, args: tuple[bytes | str | int, ...]) -> Any:
+        return await run(await self.client(), script, key, *args)
+
+
+async def _end(connections: _Connections) -> None:
+    if connections.life is not None:
+        await connections.life.aclose()
+    else:
+        await connections.close()
+
+
+async def _in_its_loop(loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine in the loop that it belongs to, which may be another thread's, or at its end."""
+    if loop is asyncio.get_running_loop():
+        await make()
+    elif loop.is_running():
+        work = asyncio.run_coroutine_threadsafe(make(), loop)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(work), _CLOSE_S)
+        except (TimeoutError, asyncio.CancelledError, RuntimeError) as error:
+            if isinstance(error, asyncio.CancelledError) and not work.cancelled():
+                raise
+            _log.debug("The connections of another event loop could not be closed in time.")

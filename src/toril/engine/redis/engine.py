@@ -1,0 +1,153 @@
+"""`RedisEngine`: the ports over one Redis or Valkey server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Literal, get_args
+
+from toril.engine.ports.bus import Bus
+from toril.engine.ports.inspect import JobInspector
+from toril.engine.ports.jobs import JobStore
+from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.protocol import Capabilities, Engine, Health
+from toril.engine.redis.address import Address, parse_address
+from toril.engine.redis.bus import RedisBus
+from toril.engine.redis.clients import Clients
+from toril.engine.redis.inspect import RedisJobInspector
+from toril.engine.redis.jobs import RedisJobStore
+from toril.engine.redis.keys import DEFAULT_PREFIX, Keys
+from toril.engine.redis.keyvalue import RedisKeyValueStore
+from toril.engine.redis.link import ClientOptions
+from toril.engine.redis.server import Server, check, look
+from toril.errors import ConfigError, EngineClosed, TorilError
+
+Wire = Literal["auto", "bullmq5", "bullmq6"]
+
+OWN_OPTIONS = ("prefix", "wire", "eviction")
+
+_log = logging.getLogger("toril.redis")
+
+
+class RedisEngine:
+    """Everything on one Redis or Valkey server, jobs in BullMQ's layout under `prefix`.
+
+    `address` is a URL or an `Address`. `wire` says whose rules hold where BullMQ's major versions differ: `auto` finds
+    out queue by queue. `allow_eviction` accepts a server that may throw jobs away when its memory is full. `start`
+    raises EngineUnavailable, and ConfigError for a server that is too old or not fit to keep jobs.
+    """
+
+    name = "redis"
+
+    def __init__(
+        self,
+        address: Address | str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        wire: Wire = "auto",
+        allow_eviction: bool = False,
+        client: ClientOptions = ClientOptions(),  # noqa: B008 - frozen
+    ) -> None:
+        self._address = parse_address(address) if isinstance(address, str) else address
+        if wire not in get_args(Wire):
+            raise ConfigError(f"wire: expected {', '.join(map(repr, get_args(Wire)))}, got {wire!r}.")
+        if not prefix:
+            raise ConfigError("prefix: expected text that is not empty, such as 'bull'.")
+        self._keys = Keys(prefix)
+        self._wire = wire
+        self._allow_eviction = allow_eviction
+        self._client = client
+        self._parts: _Parts | None = None
+        self._starting: asyncio.Future[None] | None = None
+        self.location = self._address.redacted
+        self.capabilities = Capabilities(shared=True, durable=True, immediate_cancel=False, own_clock=True)
+
+    @property
+    def jobs(self) -> JobStore:
+        return self._opened().jobs
+
+    @property
+    def inspect(self) -> JobInspector:
+        return self._opened().inspect
+
+    @property
+    def keyvalue(self) -> KeyValueStore:
+        return self._opened().keyvalue
+
+    @property
+    def bus(self) -> Bus:
+        return self._opened().bus
+
+    async def start(self) -> None:
+        if self._parts is not None:
+            return
+        parts = _Parts(Clients(self._address, self._client), self._keys, self._wire)
+        try:
+            server = await look(parts.clients)
+            for warning in check(server, self.location, allow_eviction=self._allow_eviction):
+                _log.warning("%s", warning)
+        except BaseException:
+            await parts.clients.close()
+            raise
+        if self._parts is None:
+            self._parts = parts
+        else:
+            # Somebody else has started it in the meantime.
+            await parts.clients.close()
+
+    async def close(self) -> None:
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.clients.close()
+
+    async def health(self) -> Health:
+        detail: dict[str, Any] = {"location": self.location, "prefix": self._keys.prefix("<queue>"), "wire": self._wire}
+        begun = time.perf_counter()
+        try:
+            clients = self._opened().clients
+            await clients.call("PING", repeatable=True)
+            round_trip_ms = (time.perf_counter() - begun) * 1000
+            server = await look(clients)
+        except TorilError as error:
+            return Health(False, (time.perf_counter() - begun) * 1000, {**detail, "error": str(error)})
+        return Health(True, round_trip_ms, detail | _shown(server))
+
+    def _opened(self) -> _Parts:
+        if self._parts is None:
+            raise EngineClosed(f"{self.location}: the engine is not started, or closed. Call start() first.")
+        return self._parts
+
+
+class _Parts:
+    """What exists between `start` and `close`."""
+
+    def __init__(self, clients: Clients, keys: Keys, wire: str) -> None:
+        self.clients = clients
+        self.jobs: JobStore = RedisJobStore(clients, keys, wire)
+        self.inspect: JobInspector = RedisJobInspector(clients, keys, wire)
+        self.keyvalue: KeyValueStore = RedisKeyValueStore(clients, keys)
+        self.bus: Bus = RedisBus(clients, keys)
+
+
+def engine_of(url: str) -> RedisEngine:
+    """The engine that a URL asks for, not started. Raises ConfigError, without showing a password.
+
+    Besides those of `parse_address` the URL's options are: `prefix`, `wire` and `eviction=allow`.
+    """
+    address = parse_address(url, own_options=OWN_OPTIONS)
+    options = address.options
+    eviction = options.get("eviction", "refuse")
+    if eviction not in {"allow", "refuse"}:
+        raise ConfigError(f"{address.redacted}: eviction: expected allow or refuse, got {eviction!r}.")
+    wire: Any = options.get("wire", "auto")
+    prefix = options.get("prefix", DEFAULT_PREFIX)
+    return RedisEngine(address, prefix=prefix, wire=wire, allow_eviction=eviction == "allow")
+
+
+def _shown(server: Server) -> dict[str, Any]:
+    """What people want to know of a server; what it hides is left out."""
+    return {name: value for name, value in server._asdict().items() if value is not None}
+
+
+_: type[Engine] = RedisEngine

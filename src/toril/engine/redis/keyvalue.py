@@ -1,0 +1,83 @@
+"""`KeyValueStore` on Redis: plain strings with an expiry, readable by any client.
+
+Values expire by the server's clock, `ttl_ms` after they were stored, whatever `now` says: a time to live needs no clock
+that all processes agree on, and two machines whose clocks differ see a value expire at the same moment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from toril.engine.ports.keyvalue import KeyPage, KeyValueStore
+from toril.engine.redis.clients import Clients
+from toril.engine.redis.keys import Keys
+from toril.engine.redis.records import text
+from toril.engine.redis.scripts import load
+from toril.errors import ConfigError
+
+_SET = load("keyvalue/set")
+_REPLACE = load("keyvalue/replace")
+
+_LONGEST_KEY = 512
+_PATTERN = re.compile(r"([\\*?\[\]^])")
+# SCAN passes over all keys of the database. With few of ours among many jobs its strides grow, and a page ends after so
+# many of them, full or not.
+_LONGEST_STRIDE = 5_000
+_MOST_STRIDES = 30
+
+
+class RedisKeyValueStore:
+    """Small values on one Redis."""
+
+    def __init__(self, clients: Clients, keys: Keys) -> None:
+        self._clients = clients
+        self._keys = keys
+
+    async def get(self, keys: Sequence[str], *, now: int) -> tuple[bytes | None, ...]:
+        named = self._named(keys)
+        return tuple(await self._clients.call("MGET", *named, repeatable=True)) if named else ()
+
+    async def set(self, items: Sequence[tuple[str, bytes]], *, ttl_ms: int, now: int) -> None:
+        named = self._named([key for key, _ in items])
+        if named:
+            pairs = [part for key, (_, value) in zip(named, items, strict=True) for part in (key, value)]
+            await self._clients.run(_SET, named[0], ttl_ms, *pairs)
+
+    async def replace(self, key: str, value: bytes | None, *, expected: bytes | None, ttl_ms: int, now: int) -> bool:
+        [named] = self._named([key])
+        compared = (0, b"") if expected is None else (1, expected)
+        stored = (0, b"") if value is None else (1, value)
+        return bool(await self._clients.run(_REPLACE, named, ttl_ms, *compared, *stored))
+
+    async def delete(self, keys: Sequence[str]) -> int:
+        named = self._named(keys)
+        return int(await self._clients.call("DEL", *named)) if named else 0
+
+    async def scan(self, prefix: str, *, now: int, limit: int = 1000, cursor: str | None = None) -> KeyPage:
+        if cursor is not None and not (cursor.isdecimal() and cursor.isascii()):
+            raise ConfigError(f"cursor: expected the cursor of an earlier page, got {cursor[:80]!r}.")
+        root = self._keys.value("")
+        pattern = _PATTERN.sub(r"\\\1", self._keys.value(prefix)) + "*"
+        # A stride may find somewhat more than it was asked for, and a key twice.
+        found: dict[str, None] = {}
+        at, count = cursor or "0", max(limit, 1)
+        for _ in range(_MOST_STRIDES):
+            reply, names = await self._clients.call("SCAN", at, "MATCH", pattern, "COUNT", count, repeatable=True)
+            at = text(reply)
+            found |= dict.fromkeys(text(name).removeprefix(root) for name in names)
+            if at == "0" or len(found) >= limit:
+                break
+            count = max(limit - len(found), min(2 * count, _LONGEST_STRIDE))
+        return KeyPage(tuple(found), None if at == "0" else at)
+
+    def _named(self, keys: Sequence[str]) -> list[str]:
+        for key in keys:
+            if not 1 <= len(key) <= _LONGEST_KEY or "\x00" in key:
+                raise ConfigError(
+                    f"key: expected text of 1 to {_LONGEST_KEY} characters without NUL, got {key[:80]!r}."
+                )
+        return [self._keys.value(key) for key in keys]
+
+
+_: type[KeyValueStore] = RedisKeyValueStore

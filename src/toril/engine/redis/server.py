@@ -1,0 +1,141 @@
+"""Looking at a server before jobs are entrusted to it: what it is, and whether it would keep them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from toril.engine.redis.clients import Clients
+from toril.engine.redis.records import text
+from toril.engine.redis.replies import ReplyError
+from toril.errors import ConfigError
+
+# XRANGE without its first entry, ZRANGE … REV, LPOS, COPY.
+OLDEST = (6, 2)
+
+_LOCAL = frozenset({"127.0.0.1", "::1", "-::1", "localhost"})
+_SETTINGS = ("maxmemory-policy", "save", "bind", "protected-mode", "requirepass")
+
+
+class Server(NamedTuple):
+    """What a server says of itself; None is what it does not tell.
+
+    `persistence` is `aof`, `rdb` or `none`; `open` is true when it listens beyond this machine without a password.
+    """
+
+    version: str | None
+    flavour: str
+    mode: str | None
+    policy: str | None
+    persistence: str | None
+    open: bool | None
+    used_memory: int | None
+    max_memory: int | None
+    role: str | None
+
+
+async def look(clients: Clients) -> Server:
+    """Ask the server. What it hides (hosted servers hide CONFIG, some INFO) stays None.
+
+    Raises EngineUnavailable when it does not answer, and ConfigError when it does not let us in.
+    """
+    await clients.call("PING", repeatable=True)
+    info = _info_of(await _asked(clients, "INFO"))
+    settings: dict[str, str] = {}
+    for name in _SETTINGS:
+        settings |= _pairs_of(await _asked(clients, "CONFIG", "GET", name))
+    return Server(
+        version=info.get("valkey_version") or info.get("redis_version"),
+        flavour="valkey" if "valkey_version" in info else "redis",
+        mode=info.get("server_mode") or info.get("redis_mode"),
+        policy=info.get("maxmemory_policy") or settings.get("maxmemory-policy"),
+        persistence=_persistence(info, settings),
+        open=_is_open(settings, has_nameless_login=await _lets_anybody_in(clients)),
+        used_memory=_number(info.get("used_memory")),
+        max_memory=_number(info.get("maxmemory")),
+        role=info.get("role"),
+    )
+
+
+def check(server: Server, location: str, *, allow_eviction: bool) -> Iterator[str]:
+    """Warnings about a server, each with what to do. Raises ConfigError for one that jobs cannot be entrusted to."""
+    version = tuple(int(part) for part in re.findall(r"\d+", server.version or "")[:2])
+    if version and version < OLDEST:
+        wanted = ".".join(str(part) for part in OLDEST)
+        raise ConfigError(
+            f"{location}: expected Redis {wanted} or newer, or Valkey, found {server.version}. Upgrade the server, or use "
+            "sqlite:///toril.db."
+        )
+    if server.policy is None:
+        yield f"{location} hides its eviction policy: make sure that it is noeviction, or jobs may vanish."
+    elif server.policy != "noeviction":
+        if not allow_eviction:
+            raise ConfigError(
+                f"{location}: expected the eviction policy noeviction, found {server.policy}: when memory runs out the server "
+                "would throw jobs away. Run CONFIG SET maxmemory-policy noeviction, use another server for jobs, or accept "
+                "it with ?eviction=allow."
+            )
+        yield f"{location} evicts keys ({server.policy}): when its memory is full, jobs vanish. Accepted by eviction=allow."
+    if server.persistence == "none":
+        yield f"{location} keeps nothing on disk: a restart loses all jobs. Run CONFIG SET appendonly yes."
+    if server.open:
+        yield (
+            f"{location} listens beyond this machine without a password: anybody who reaches it can read and change jobs. "
+            "Set requirepass or an ACL user, or bind it to 127.0.0.1."
+        )
+    if server.role == "slave":
+        raise ConfigError(f"{location}: expected a primary, found a replica, which takes no writes. Name the primary.")
+
+
+async def _asked(clients: Clients, *command: str) -> Any:
+    """The reply, None when the server refuses to tell."""
+    client = await clients.client()
+    try:
+        return await client.call(*command, repeatable=True)
+    except ReplyError:
+        return None
+
+
+async def _lets_anybody_in(clients: Clients) -> bool | None:
+    """Whether the default user needs no password; None when the server does not tell."""
+    reply = await _asked(clients, "ACL", "GETUSER", "default")
+    if reply is None:
+        return None
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    flags = {flag for name, value in pairs if name == b"flags" for flag in value}
+    return b"nopass" in flags and b"on" in flags
+
+
+def _is_open(settings: dict[str, str], *, has_nameless_login: bool | None) -> bool | None:
+    if "bind" not in settings or has_nameless_login is None:
+        return None
+    # Protected mode lets only this machine in as long as there is no password.
+    if not has_nameless_login or settings.get("protected-mode") == "yes":
+        return False
+    addresses = settings["bind"].split()
+    return not addresses or any(address not in _LOCAL for address in addresses)
+
+
+def _persistence(info: dict[str, str], settings: dict[str, str]) -> str | None:
+    if info.get("aof_enabled") == "1":
+        return "aof"
+    if "save" in settings:
+        return "rdb" if settings["save"] else "none"
+    return None
+
+
+def _info_of(reply: Any) -> dict[str, str]:
+    lines = text(reply).splitlines() if isinstance(reply, bytes) else []
+    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+def _pairs_of(reply: Any) -> dict[str, str]:
+    if reply is None:
+        return {}
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {text(name): text(value) for name, value in pairs}
+
+
+def _number(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isdecimal() else None
