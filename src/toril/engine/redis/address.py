@@ -227,7 +227,7 @@ def _shown(url: str) -> str:
     scheme, separator, rest = url.strip().partition("://")
     if not separator:
         return "(not shown, it may hold a password)"
-    login, at, place = rest.rpartition("@")
+    _, at, place = rest.rpartition("@")
     authority, slash, path = place.partition("?")[0].partition("/")
     host, colon, port = authority.partition(":")
     # Without '@' what follows the colon may be the password: only a number is surely a port.

@@ -54,11 +54,19 @@ async def connect(
     except ssl.SSLCertVerificationError as error:
         raise Refused(f"its certificate is not trusted: {error.verify_message} (see ssl_ca_certs)") from None
     except ssl.SSLError as error:
-        raise Refused(f"TLS failed: {error.reason or error} (a server without TLS is redis://)") from None
+        raise Refused(f"TLS failed: {error.reason or error} ({hint(address)})") from None
+    except ConnectionResetError as error:
+        wire.drop("the connection could not be set up")
+        raise ConnectionResetError(f"{error.strerror or error} ({hint(address)})") from None
     except BaseException:
         wire.drop("the connection could not be set up")
         raise
     return wire
+
+
+def hint(address: Address) -> str:
+    """What may be wrong when a server does not answer the way it should."""
+    return "a server without TLS is redis://" if address.tls else "a server with TLS is rediss://"
 
 
 async def _transport(

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from toril.engine.redis.address import Address
-from toril.engine.redis.handshake import Command, Refused, connect
+from toril.engine.redis.handshake import Command, Refused, connect, hint
 from toril.engine.redis.wire import Wire, WireOwner
 from toril.errors import ConfigError
 from toril.kernel.backoff import wait_s
@@ -133,6 +133,7 @@ class Link:
     async def _attempt(self, number: int) -> Wire | None:
         limit = self._options.connect_timeout_s
         refused = False
+        address = None
         try:
             async with asyncio.timeout(limit):
                 address = await self._locate()
@@ -149,6 +150,8 @@ class Link:
             reason, refused = str(error), True
         except TimeoutError as error:
             reason = error.strerror or f"no answer within {limit:g} s"
+            if address is not None and address.tls:
+                reason += f" ({hint(address)})"
         except OSError as error:
             reason = error.strerror or str(error)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong while connecting, it is tried again
