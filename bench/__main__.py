@@ -54,6 +54,8 @@ def main(arguments: list[str]) -> int:
             samples.append(sample)
             if not log.is_terminal:
                 log.print(f"{sample.round + 1} {sample.measure} {sample.contestant}", sample.figures or sample.error)
+    loads = [sample.load for sample in samples]
+    machine["load during"] = f"{min(loads):.1f} … {max(loads):.1f} (the benchmark itself makes about 1)"
     summary = Summary(samples)
     table, goals = list(report.lines(summary, measures, queues)), report.verdicts(summary)
     report.show(console, table, goals, summary.errors())

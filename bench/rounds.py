@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ _LONGEST_S = 600
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What one process measured. `error` says why there are no figures."""
+    """What one process measured. `error` says why there are no figures; `load` is the machine's before it."""
 
     round: int
     measure: str
@@ -27,6 +28,7 @@ class Sample:
     jobs: int
     figures: Figures
     error: str | None = None
+    load: float = 0.0
 
 
 def run(
@@ -52,6 +54,7 @@ def run(
 
 
 def _sample(number: int, measure: Measure, contestant: Contestant, jobs: int, disk: Path) -> Sample:
+    load = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix=f"{contestant.name}-", dir=disk))
     figures: Figures = {}
     error = None
@@ -62,7 +65,13 @@ def _sample(number: int, measure: Measure, contestant: Contestant, jobs: int, di
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Sample(
-        round=number, measure=measure.name, contestant=contestant.name, jobs=jobs, figures=figures, error=error
+        round=number,
+        measure=measure.name,
+        contestant=contestant.name,
+        jobs=jobs,
+        figures=figures,
+        error=error,
+        load=load,
     )
 
 
