@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from tests.interop import dump, packages
+from tests.interop.peer import Peer, started
 from tests.redis.server import RedisServer
 
-_NEEDS_NODE = "node"
+StartPeer = Callable[..., Awaitable[Peer]]
+
 _problem = pytest.StashKey[str]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install before the first test, so that no test's time limit counts it."""
-    if any(item.get_closest_marker(_NEEDS_NODE) for item in session.items):
+    if not session.config.option.collectonly and any(_needs_node(item) for item in session.items):
         session.config.stash[_problem] = packages.problem()
 
 
-def pytest_report_header() -> str:
-    """Which peers are there."""
-    return f"node packages: {packages.versions()}"
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which peers there were, or that there were none."""
+    if _problem in config.stash:
+        terminalreporter.write_line(f"Node peers: {config.stash[_problem] or packages.versions()}")
+
+
+def _needs_node(item: pytest.Item) -> bool:
+    return "node_packages" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis for this folder."""
-    redis = RedisServer(tmp_path_factory.mktemp("interop"), "--appendonly", "no")
+    redis = RedisServer(tmp_path_factory.mktemp("interop"))
     redis.start()
     yield redis
     redis.stop()
@@ -41,11 +49,35 @@ def empty(server: RedisServer) -> Iterator[dump.Client]:
         yield client
 
 
-@pytest.fixture(autouse=True)
-def _node_is_there(request: pytest.FixtureRequest) -> None:
-    """Skip, or in CI fail, tests that need Node where it is missing."""
+@pytest.fixture
+def node_packages(request: pytest.FixtureRequest) -> None:
+    """Skip, or in CI fail, where Node or its packages are missing."""
     problem = request.config.stash.get(_problem, "")
-    if problem and request.node.get_closest_marker(_NEEDS_NODE):
+    if problem:
         if packages.must_be_there():
             pytest.fail(problem)
         pytest.skip(problem)
+
+
+@pytest.fixture(params=[5, 6], ids=["v5", "v6"])
+def major(request: pytest.FixtureRequest) -> int:
+    """The version of BullMQ that the peers of a test run."""
+    version: int = request.param
+    return version
+
+
+@pytest.fixture
+async def start_peer(node_packages: None, server: RedisServer, major: int) -> AsyncIterator[StartPeer]:
+    """Starts Node processes with that version: `await start_peer()`. They end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(script: str = "peer.mjs", *words: str, version: int = major) -> Peer:
+            return await stack.enter_async_context(started(script, version, server.port, *words))
+
+        yield start
+
+
+@pytest.fixture
+async def node(start_peer: StartPeer, empty: dump.Client) -> Peer:
+    """One Node process on an empty Redis."""
+    return await start_peer()
