@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from toril.engine.ports.jobs import Added
@@ -13,14 +14,17 @@ from toril.jobs.model import NewJob
 from toril.kernel import codec
 
 _SQL = load("jobs")
-_BATCH_REMEMBERED_MS = 10 * 60 * 1000
+_MINUTE_MS = 60_000
+# One more than the ten that are promised, because the minutes are counted whole.
+BATCH_REMEMBERED_MINUTES = 11
 _OURS = '"toril":{'
 
 
 def add_jobs(tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str, now: int) -> Added:
     """Store jobs that are not there yet; a batch that was added before adds nothing."""
     ids = tuple(job.id for job in jobs)
-    earlier = tx.value(_SQL["batch"], batch=batch, now=now)
+    minute = now // _MINUTE_MS
+    earlier = tx.value(_SQL["batch"], batch=batch, minutes=_minutes(minute))
     if earlier is not None:
         return Added(ids, tuple(flag == "1" for flag in earlier))
     queue_id = queue_number(tx, queue)
@@ -28,10 +32,27 @@ def add_jobs(tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str,
     added = tx.spread(_SQL["insert"], _rows(tx, queue_id, jobs, now)) if jobs else 0
     created = tuple(True for _ in ids) if added == len(ids) else _created(tx, queue_id, ids, newest)
     flags = "".join("1" if each else "0" for each in created)
-    tx.run(_SQL["remember_batch"], batch=batch, expires=now + _BATCH_REMEMBERED_MS, created=flags)
+    tx.run(_SQL["remember_batch"], batch=batch, minute=minute + BATCH_REMEMBERED_MINUTES, created=flags)
     if added:
         tx.touched |= {f"w:{queue}", f"e:{queue}"}
     return Added(ids, created)
+
+
+@lru_cache(maxsize=4)
+def _minutes(minute: int) -> str:
+    """The minutes in which the memory of a batch that is still remembered can end."""
+    return codec.encode(list(range(minute, minute + BATCH_REMEMBERED_MINUTES + 1)))
+
+
+def batches_minute(now: int) -> int:
+    """The first minute in which the memory of a batch may end that is still remembered."""
+    return now // _MINUTE_MS
+
+
+def emit(tx: Transaction, queue_id: int, events: Sequence[tuple[int, str, int, int | None, str | None]]) -> None:
+    """Write events that no change of state writes by itself, given as (kind, job, at, state before, data)."""
+    first = tx.value(_SQL["number_events"], queue=queue_id, n=len(events)) - len(events) + 1
+    tx.spread(_SQL["emit"], [(queue_id, first + offset, *event) for offset, event in enumerate(events)])
 
 
 def queue_number(tx: Transaction, queue: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from toril.engine.ports.inspect import Changed, JobInspector, JobPage, LogPage, QueueInfo
-from toril.engine.sqlite.adding import queue_number
+from toril.engine.sqlite.adding import emit, queue_number
 from toril.engine.sqlite.connection import SqliteThread
 from toril.engine.sqlite.jobs import put_in_line
 from toril.engine.sqlite.rows import (
@@ -92,12 +92,12 @@ class SqliteJobInspector:
         return await self._reader.run(operation)
 
     async def counts(self, queue: str) -> Counts:
-        rows = await self._reader.run(lambda tx: tx.rows(_SQL["counts"], queue=queue))
-        return Counts(*(row[0] for row in rows))
+        row = await self._reader.run(lambda tx: tx.row(_SQL["counts"], queue=queue))
+        return Counts() if row is None else Counts(*row)
 
     async def queues(self) -> tuple[QueueInfo, ...]:
         rows = await self._reader.run(lambda tx: tx.rows(_SQL["queues"]))
-        return tuple(QueueInfo(name, bool(paused), Counts(*codec.decode(counts))) for name, paused, counts in rows)
+        return tuple(QueueInfo(name, bool(paused), Counts(*counts)) for name, paused, *counts in rows)
 
     async def pause(self, queue: str, *, now: int) -> None:
         await self._set_paused(queue, True, now)
@@ -125,8 +125,7 @@ class SqliteJobInspector:
     async def remove(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:
             tx.run(_SQL["delete"], seqs=codec.encode([job[1] for job in jobs]))
-            for job in jobs:
-                tx.run(_SQL["emit"], queue=queue_id, kind=REMOVED, job=ids[job[0]], at=now, prev=job[2])
+            emit(tx, queue_id, [(REMOVED, ids[job[0]], now, job[2], None) for job in jobs])
 
         return await self._change(
             queue, ids, lambda state, place: state != ACTIVE or place <= now, change, Changed.MISSING
@@ -167,7 +166,7 @@ class SqliteJobInspector:
             queue_id = queue_number(tx, queue)
             if tx.run(_SQL["set_paused"], queue=queue_id, paused=int(paused)):
                 kind = PAUSED if paused else RESUMED
-                tx.run(_SQL["emit"], queue=queue_id, kind=kind, job="", at=now, prev=None)
+                emit(tx, queue_id, [(kind, "", now, None, None)])
                 tx.touched |= {f"w:{queue}", f"e:{queue}"}
 
         await self._writer.run(operation)
@@ -215,14 +214,14 @@ def _obliterate(tx: Transaction, queue: str, force: bool, limit: int) -> tuple[i
     if row is None:
         return 0, True
     tx.run(_SQL["set_paused"], queue=row[0], paused=1)
-    active = Counts(*(count[0] for count in tx.rows(_SQL["counts"], queue=queue))).active
+    active = Counts(*tx.row(_SQL["counts"], queue=queue) or ()).active
     if active and not force:
         return active, False
     if tx.run(_SQL["obliterate_jobs"], queue=row[0], limit=limit) == limit:
         return 0, False
     if tx.run(_SQL["obliterate_events"], queue=row[0], limit=limit * 5) == limit * 5:
         return 0, False
-    for name in ("obliterate_exchanges", "obliterate_counts", "obliterate_queue"):
+    for name in ("obliterate_exchanges", "obliterate_number", "obliterate_queue"):
         tx.run(_SQL[name], queue=row[0])
     tx.touched.add(f"e:{queue}")
     return 0, True

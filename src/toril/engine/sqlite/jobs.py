@@ -21,7 +21,7 @@ from toril.engine.ports.jobs import (
     Requested,
 )
 from toril.engine.sqlite import finishing
-from toril.engine.sqlite.adding import add_jobs
+from toril.engine.sqlite.adding import add_jobs, emit
 from toril.engine.sqlite.connection import SqliteThread
 from toril.engine.sqlite.pruning import forget_replies, keep_finished, prune_events, prune_finished
 from toril.engine.sqlite.rows import (
@@ -291,7 +291,7 @@ def _recover(tx: Transaction, *, queue: str, max_stalls: int, now: int, limit: i
         record = AttemptRecord(starts, worker or "", processed or now, now, Cause.STALL, "the worker vanished")
         rows.append((seq, front + offset, now, deferred, history_entry(record)))
     tx.spread(_SQL["requeue"], rows)
-    tx.spread(_SQL["emit"], [(queue_id, STALLED, row[1], now, None, None) for row in expired])
+    emit(tx, queue_id, [(STALLED, row[1], now, None, None) for row in expired])
     tx.touched |= {f"w:{queue}", f"e:{queue}"}
     return Recovered(tuple(row[1] for row in expired), tuple(condemned))
 
@@ -319,13 +319,13 @@ def _report(tx: Transaction, *, queue: str, progress: Sequence[Progress], lines:
         return
     runs = codec.encode([(p.id, p.token) for p in progress] + [(line.id, line.token) for line in lines])
     running: dict[int, int] = dict(codec.decode(tx.value(_SQL["running"], runs=runs, queue=queue_id)))
-    events: list[tuple[Any, ...]] = []
+    events: list[tuple[int, str, int, int | None, str | None]] = []
     latest: dict[int, str] = {}
     for number, item in enumerate(progress):
         if number in running:
             latest[running[number]] = item.value
             content = codec.encode({"value": codec.decode(item.value)})
-            events.append((queue_id, PROGRESS, item.id, item.at, None, content))
+            events.append((PROGRESS, item.id, item.at, None, content))
     if latest:
         tx.spread(_SQL["set_progress"], list(latest.items()))
     new: list[tuple[int, int, str]] = []
@@ -339,13 +339,13 @@ def _report(tx: Transaction, *, queue: str, progress: Sequence[Progress], lines:
         last[seq] = (last[seq][0] + 1, line.keep)
         text = sayable(line.line)
         new.append((seq, last[seq][0], text))
-        events.append((queue_id, LOG, line.id, line.at, None, codec.encode({"line": text})))
+        events.append((LOG, line.id, line.at, None, codec.encode({"line": text})))
     if new:
         tx.spread(_SQL["add_line"], new)
         for seq, (newest, keep) in last.items():
             tx.run(_SQL["trim_lines"], job=seq, last=newest - keep)
     if events:
-        tx.spread(_SQL["emit"], events)
+        emit(tx, queue_id, events)
         tx.touched.add(f"e:{queue}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from toril.engine.sqlite.adding import batches_minute
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
 from toril.jobs.options import Keep
@@ -31,16 +32,15 @@ def keep_finished(tx: Transaction, queue_id: int, state: int, keep: Keep, now: i
 
 def prune_events(tx: Transaction, queue_id: int, keep: int, limit: int) -> None:
     """Delete all but about the newest `keep` events of a queue, and note up to where."""
-    last = tx.value(_SQL["oldest_kept_event"], queue=queue_id, keep=keep)
+    # Events come several to a job, so more of them may go than jobs.
+    last = tx.value(_SQL["note_pruned"], queue=queue_id, keep=keep, limit=limit * 5)
     if last is not None:
-        # Events come several to a job, so more of them may go than jobs.
-        tx.run(_SQL["note_pruned"], queue=queue_id, last=last)
-        tx.run(_SQL["prune_events"], queue=queue_id, last=last, limit=limit * 5)
+        tx.run(_SQL["prune_events"], queue=queue_id, last=last)
 
 
 def forget_replies(tx: Transaction, now: int, limit: int) -> None:
     """Delete remembered batches and exchanges that nobody will repeat any more."""
-    tx.run(_SQL["forget_batches"], now=now, limit=limit)
+    tx.run(_SQL["forget_batches"], minute=batches_minute(now), limit=limit)
     tx.run(_SQL["forget_exchanges"], now=now, limit=limit)
 
 

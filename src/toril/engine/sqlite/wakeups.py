@@ -192,11 +192,12 @@ class _Mailbox:
         """Send topics to every process that listens for their kind. Never blocks: a full buffer holds a wake-up
         already.
         """
-        for kind in {topic[0] for topic in topics}:
+        peers = self._others()
+        for kind in {topic[0] for topic in topics} & peers.keys():
             message = "\n".join(topic for topic in topics if topic[0] == kind).encode()
             if len(message) > _LARGEST_DATAGRAM:
                 message = _EVERYTHING.encode()
-            for peer in self._others(kind):
+            for peer in peers[kind]:
                 try:
                     self._sender.sendto(message, peer)
                 except (BlockingIOError, InterruptedError):
@@ -239,8 +240,8 @@ class _Mailbox:
             return
         self._doors[kind] = door
 
-    def _others(self, kind: str) -> list[str]:
-        """The doors of other processes; the folder is listed again only when it has changed."""
+    def _others(self) -> dict[str, list[str]]:
+        """The doors of other processes by kind; the folder is listed again only when it has changed."""
         try:
             changed = os.stat(self._folder).st_mtime_ns
             if changed != self._peers_seen:
@@ -253,8 +254,8 @@ class _Mailbox:
                 # A folder changed within the clock's resolution may change again under the same time: look again then.
                 self._peers_seen = changed if time.time_ns() - changed > 50_000_000 else -1
         except OSError:
-            return []
-        return self._peers.get(kind, [])
+            return {}
+        return self._peers
 
     def _receive(self) -> None:
         """The thread: nothing to do while nobody waits, so that a busy process is not woken for what it would do

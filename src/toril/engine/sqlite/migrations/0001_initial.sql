@@ -1,5 +1,5 @@
 -- The first schema. Times are milliseconds since 1970-01-01 UTC.
--- States (jobs.state, counts.state, events.prev): 0 waiting, 1 prioritized, 2 delayed, 3 waiting-children, 4 active, 5 completed, 6 failed.
+-- States (jobs.state, events.prev): 0 waiting, 1 prioritized, 2 delayed, 3 waiting-children, 4 active, 5 completed, 6 failed.
 -- Kinds (events.kind): 0 to 6 the state that was entered (1 is shown as waiting), 7 stalled, 8 progress, 9 log, 10 removed, 11 paused, 12 resumed.
 
 CREATE TABLE queues (
@@ -9,9 +9,25 @@ CREATE TABLE queues (
     -- Places in line: the back grows upwards, the front downwards.
     back INTEGER NOT NULL DEFAULT 0,
     front INTEGER NOT NULL DEFAULT 0,
-    -- The newest event that has been pruned: a reader who stands before it has a gap.
-    pruned_event INTEGER NOT NULL DEFAULT 0
+    -- The newest event, and the newest that has been pruned: a reader who stands before it has a gap.
+    event INTEGER NOT NULL DEFAULT 0,
+    pruned_event INTEGER NOT NULL DEFAULT 0,
+    -- How many jobs are in each state.
+    waiting INTEGER NOT NULL DEFAULT 0,
+    prioritized INTEGER NOT NULL DEFAULT 0,
+    delayed INTEGER NOT NULL DEFAULT 0,
+    waiting_children INTEGER NOT NULL DEFAULT 0,
+    active INTEGER NOT NULL DEFAULT 0,
+    completed INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+-- Queues that were deleted: should one of that name come again, its events are numbered on, so that no reader meets a
+-- second event under a number that it has seen.
+CREATE TABLE obliterated (
+    name TEXT PRIMARY KEY,
+    event INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- place: waiting = place in line; prioritized = priority and place in line; delayed = due time; active = end of the lock;
 -- completed, failed = finish time. One index then serves taking, promoting, recovering, pruning and listing.
@@ -52,13 +68,6 @@ CREATE INDEX jobs_cancel ON jobs (queue) WHERE cancel IS NOT NULL AND state = 4;
 
 CREATE INDEX jobs_foreign ON jobs (queue, state) WHERE foreign_made = 1;
 
-CREATE TABLE counts (
-    queue INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    n INTEGER NOT NULL,
-    PRIMARY KEY (queue, state)
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE logs (
     job INTEGER NOT NULL,
     n INTEGER NOT NULL,
@@ -66,18 +75,16 @@ CREATE TABLE logs (
     PRIMARY KEY (job, n)
 ) STRICT, WITHOUT ROWID;
 
--- AUTOINCREMENT: a reader's cursor must never meet a second event under a number that was pruned.
 CREATE TABLE events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
     queue INTEGER NOT NULL,
+    id INTEGER NOT NULL,
     kind INTEGER NOT NULL,
     job TEXT NOT NULL,
     at INTEGER NOT NULL,
     prev INTEGER,
-    data TEXT
-) STRICT;
-
-CREATE INDEX events_queue ON events (queue, id);
+    data TEXT,
+    PRIMARY KEY (queue, id)
+) STRICT, WITHOUT ROWID;
 
 -- What was answered to an exchange or an add, so that repeating the call after a lost reply changes nothing.
 CREATE TABLE exchanges (
@@ -92,13 +99,13 @@ CREATE TABLE exchanges (
 
 CREATE INDEX exchanges_expires ON exchanges (expires);
 
+-- `minute` is the one in which the memory ends: looking through the few that are possible costs less than an index.
 CREATE TABLE batches (
-    batch TEXT PRIMARY KEY,
-    expires INTEGER NOT NULL,
-    created TEXT NOT NULL
+    minute INTEGER NOT NULL,
+    batch TEXT NOT NULL,
+    created TEXT NOT NULL,
+    PRIMARY KEY (minute, batch)
 ) STRICT, WITHOUT ROWID;
-
-CREATE INDEX batches_expires ON batches (expires);
 
 CREATE TABLE keyvalue (
     key TEXT PRIMARY KEY,
@@ -108,32 +115,54 @@ CREATE TABLE keyvalue (
 
 CREATE INDEX keyvalue_expires ON keyvalue (expires);
 
--- Counts and events follow from the change of state itself, so that no statement can forget them.
-CREATE TRIGGER queues_added AFTER INSERT ON queues BEGIN
-    INSERT INTO counts (queue, state, n)
-    VALUES (new.id, 0, 0), (new.id, 1, 0), (new.id, 2, 0), (new.id, 3, 0), (new.id, 4, 0), (new.id, 5, 0), (new.id, 6, 0);
-END;
-
+-- Counts and events follow from the change of state itself, so that no statement can forget them. Both live in the row
+-- of the queue, which a commit writes anyway.
 CREATE TRIGGER jobs_added AFTER INSERT ON jobs BEGIN
-    UPDATE counts SET n = n + 1 WHERE queue = new.queue AND state = new.state;
-    INSERT INTO events (queue, kind, job, at, data)
-    VALUES (new.queue, new.state, new.id, new.changed, CASE new.state WHEN 2 THEN json_object('due', new.place) END);
+    UPDATE queues SET
+        event = event + 1,
+        waiting = waiting + (new.state = 0),
+        prioritized = prioritized + (new.state = 1),
+        delayed = delayed + (new.state = 2),
+        waiting_children = waiting_children + (new.state = 3),
+        active = active + (new.state = 4),
+        completed = completed + (new.state = 5),
+        failed = failed + (new.state = 6)
+    WHERE id = new.queue;
+    INSERT INTO events (queue, id, kind, job, at, data)
+    SELECT id, event, new.state, new.id, new.changed, CASE new.state WHEN 2 THEN json_object('due', new.place) END
+    FROM queues WHERE id = new.queue;
 END;
 
 CREATE TRIGGER jobs_moved AFTER UPDATE OF state ON jobs WHEN old.state <> new.state BEGIN
-    UPDATE counts SET n = n - 1 WHERE queue = old.queue AND state = old.state;
-    UPDATE counts SET n = n + 1 WHERE queue = new.queue AND state = new.state;
-    INSERT INTO events (queue, kind, job, at, prev, data)
-    VALUES (
-        new.queue, new.state, new.id, new.changed, old.state,
+    UPDATE queues SET
+        event = event + 1,
+        waiting = waiting + (new.state = 0) - (old.state = 0),
+        prioritized = prioritized + (new.state = 1) - (old.state = 1),
+        delayed = delayed + (new.state = 2) - (old.state = 2),
+        waiting_children = waiting_children + (new.state = 3) - (old.state = 3),
+        active = active + (new.state = 4) - (old.state = 4),
+        completed = completed + (new.state = 5) - (old.state = 5),
+        failed = failed + (new.state = 6) - (old.state = 6)
+    WHERE id = new.queue;
+    INSERT INTO events (queue, id, kind, job, at, prev, data)
+    SELECT
+        id, event, new.state, new.id, new.changed, old.state,
         CASE new.state
             WHEN 2 THEN json_object('due', new.place)
             WHEN 6 THEN json_object('reason', new.reason)
         END
-    );
+    FROM queues WHERE id = new.queue;
 END;
 
 CREATE TRIGGER jobs_deleted AFTER DELETE ON jobs BEGIN
-    UPDATE counts SET n = n - 1 WHERE queue = old.queue AND state = old.state;
+    UPDATE queues SET
+        waiting = waiting - (old.state = 0),
+        prioritized = prioritized - (old.state = 1),
+        delayed = delayed - (old.state = 2),
+        waiting_children = waiting_children - (old.state = 3),
+        active = active - (old.state = 4),
+        completed = completed - (old.state = 5),
+        failed = failed - (old.state = 6)
+    WHERE id = old.queue;
     DELETE FROM logs WHERE job = old.seq;
 END;

@@ -27,11 +27,10 @@ WHERE queue = :queue AND state = :state AND (place, seq) < (:place, :seq)
 ORDER BY place DESC, seq DESC LIMIT :limit
 
 -- name: counts
-SELECT n FROM counts JOIN queues ON queues.id = counts.queue WHERE queues.name = :queue ORDER BY state
+SELECT waiting, prioritized, delayed, waiting_children, active, completed, failed FROM queues WHERE name = :queue
 
 -- name: queues
-SELECT name, paused, (SELECT json_group_array(n) FROM (SELECT n FROM counts WHERE queue = queues.id ORDER BY state))
-FROM queues ORDER BY name
+SELECT name, paused, waiting, prioritized, delayed, waiting_children, active, completed, failed FROM queues ORDER BY name
 
 -- name: lines
 SELECT line FROM logs JOIN jobs ON jobs.seq = logs.job JOIN queues ON queues.id = jobs.queue
@@ -43,9 +42,6 @@ WHERE jobs.id = :id AND queues.name = :queue
 
 -- name: set_paused
 UPDATE queues SET paused = :paused WHERE id = :queue AND paused <> :paused
-
--- name: emit
-INSERT INTO events (queue, kind, job, at, prev, data) VALUES (:queue, :kind, :job, :at, :prev, NULL)
 
 -- name: some
 SELECT json_group_array(json_array(asked.key, seq, state, priority, place))
@@ -81,13 +77,13 @@ DELETE FROM jobs WHERE seq IN (
 DELETE FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE queue = :queue LIMIT :limit)
 
 -- name: obliterate_events
-DELETE FROM events WHERE id IN (SELECT id FROM events WHERE queue = :queue LIMIT :limit)
+DELETE FROM events WHERE queue = :queue AND id IN (SELECT id FROM events WHERE queue = :queue LIMIT :limit)
 
 -- name: obliterate_exchanges
 DELETE FROM exchanges WHERE queue = :queue
 
--- name: obliterate_counts
-DELETE FROM counts WHERE queue = :queue
+-- name: obliterate_number
+INSERT OR REPLACE INTO obliterated (name, event) SELECT name, event FROM queues WHERE id = :queue
 
 -- name: obliterate_queue
 DELETE FROM queues WHERE id = :queue

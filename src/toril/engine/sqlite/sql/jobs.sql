@@ -6,7 +6,9 @@
 SELECT id, paused FROM queues WHERE name = :queue
 
 -- name: make_queue
-INSERT INTO queues (name) VALUES (:queue) RETURNING id
+INSERT INTO queues (name, event, pruned_event)
+SELECT :queue, coalesce(max(event), 0), coalesce(max(event), 0) FROM obliterated WHERE name = :queue
+RETURNING id
 
 -- name: back_of_line
 UPDATE queues SET back = back + :n WHERE id = :queue RETURNING back
@@ -28,10 +30,10 @@ SELECT json_group_array(id) FROM jobs
 WHERE queue = :queue AND seq <= :newest AND id IN (SELECT value FROM json_each(:ids))
 
 -- name: batch
-SELECT created FROM batches WHERE batch = :batch AND expires > :now
+SELECT created FROM batches WHERE minute IN (SELECT value FROM json_each(:minutes)) AND batch = :batch
 
 -- name: remember_batch
-INSERT OR REPLACE INTO batches (batch, expires, created) VALUES (:batch, :expires, :created)
+INSERT OR REPLACE INTO batches (minute, batch, created) VALUES (:minute, :batch, :created)
 
 -- name: exchange
 SELECT codes, taken FROM exchanges WHERE worker = :worker AND queue = :queue AND seq = :seq AND expires > :now
@@ -116,9 +118,12 @@ UPDATE jobs SET
 FROM (VALUES {rows})
 WHERE seq = column1
 
+-- name: number_events
+UPDATE queues SET event = event + :n WHERE id = :queue RETURNING event
+
 -- name: emit
-INSERT INTO events (queue, kind, job, at, prev, data)
-SELECT column1, column2, column3, column4, column5, column6 FROM (VALUES {rows})
+INSERT INTO events (queue, id, kind, job, at, prev, data)
+SELECT column1, column2, column3, column4, column5, column6, column7 FROM (VALUES {rows})
 
 -- name: prune_old
 DELETE FROM jobs WHERE seq IN (
@@ -136,7 +141,7 @@ DELETE FROM jobs WHERE seq IN (
 )
 
 -- name: count
-SELECT n FROM counts WHERE queue = :queue AND state = :state
+SELECT CASE :state WHEN 5 THEN completed ELSE failed END FROM queues WHERE id = :queue
 
 -- name: count_foreign
 SELECT count(*) FROM jobs WHERE queue = :queue AND state = :state AND foreign_made = 1
@@ -144,21 +149,20 @@ SELECT count(*) FROM jobs WHERE queue = :queue AND state = :state AND foreign_ma
 -- name: delete
 DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(:seqs))
 
--- name: oldest_kept_event
-SELECT id FROM events WHERE queue = :queue ORDER BY id DESC LIMIT 1 OFFSET :keep
+-- name: note_pruned
+UPDATE queues SET pruned_event = min(event - :keep, pruned_event + :limit)
+WHERE id = :queue AND pruned_event < event - :keep
+RETURNING pruned_event
 
 -- name: prune_events
-DELETE FROM events WHERE id IN (SELECT id FROM events WHERE queue = :queue AND id <= :last ORDER BY id LIMIT :limit)
-
--- name: note_pruned
-UPDATE queues SET pruned_event = max(pruned_event, :last) WHERE id = :queue
+DELETE FROM events WHERE queue = :queue AND id <= :last
 
 -- name: forget_exchanges
 DELETE FROM exchanges WHERE (worker, queue, seq) IN
     (SELECT worker, queue, seq FROM exchanges WHERE expires <= :now ORDER BY expires LIMIT :limit)
 
 -- name: forget_batches
-DELETE FROM batches WHERE batch IN (SELECT batch FROM batches WHERE expires <= :now ORDER BY expires LIMIT :limit)
+DELETE FROM batches WHERE (minute, batch) IN (SELECT minute, batch FROM batches WHERE minute < :minute ORDER BY minute LIMIT :limit)
 
 -- name: cancelling
 SELECT seq, state FROM jobs WHERE queue = :queue AND id = :id
@@ -188,7 +192,4 @@ INSERT INTO logs (job, n, line) SELECT column1, column2, column3 FROM (VALUES {r
 DELETE FROM logs WHERE job = :job AND n <= :last
 
 -- name: ready
-SELECT EXISTS (
-    SELECT 1 FROM queues JOIN counts ON counts.queue = queues.id
-    WHERE queues.name = :queue AND NOT queues.paused AND counts.state IN (0, 1) AND counts.n > 0
-)
+SELECT EXISTS (SELECT 1 FROM queues WHERE name = :queue AND NOT paused AND waiting + prioritized > 0)
