@@ -70,7 +70,9 @@ GIVEN: Mapping[str, str] = {
 
 def reason_to_give(scenario: Scenario, number: int) -> str | None:
     """Why a step is written instead of done; None for a step that Toril does."""
-    return STEPS_GIVEN.get((scenario.number, number)) or _reason(scenario.steps[number])
+    names = (scenario.number, f"v{scenario.major}-{scenario.number}")
+    named = next((STEPS_GIVEN[name, number] for name in names if (name, number) in STEPS_GIVEN), None)
+    return named or _reason(scenario.steps[number])
 
 
 def _reason(step: Step) -> str | None:
@@ -100,8 +102,10 @@ STEPS_GIVEN: Mapping[tuple[str, int], str] = {
     ("042", 3): "what comes back in line goes behind those that are there",
     ("052", 4): "one look finds stalled jobs",
     ("066", 6): "pausing twice is once",
+    ("v5-076", 7): "a retried job keeps its priority",
 }
-"""Single steps that are written because Toril rightly does otherwise: number of the scenario and of the step."""
+"""Single steps that are written because Toril rightly does otherwise: number of the scenario (with the version, where
+only one does it) and of the step."""
 
 NOTHING_LEFT: Mapping[str, str] = {
     "001": "constructing a queue is nothing that Toril does",
