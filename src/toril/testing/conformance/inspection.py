@@ -51,12 +51,12 @@ class InspectionCases(Cases):
     async def test_states_come_one_after_the_other(self, stage: Stage) -> None:
         """The order of the states is the caller's."""
         await stage.bring("done", State.COMPLETED)
-        await stage.bring("failed", State.FAILED)
-        await stage.bring("delayed", State.DELAYED)
+        await stage.bring("broken", State.FAILED)
+        await stage.bring("later", State.DELAYED)
         await stage.bring("waiting", State.WAITING)
         order = [State.FAILED, State.WAITING, State.COMPLETED, State.DELAYED]
-        assert await stage.ids(*order) == ["failed", "waiting", "done", "delayed"]
-        assert await stage.ids(*reversed(order)) == ["delayed", "done", "waiting", "failed"]
+        assert await stage.ids(*order) == ["broken", "waiting", "done", "later"]
+        assert await stage.ids(*reversed(order)) == ["later", "done", "waiting", "broken"]
 
     async def test_delayed_jobs_are_listed_by_due_time(self, stage: Stage) -> None:
         """The next one due comes first."""

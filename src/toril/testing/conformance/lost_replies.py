@@ -102,14 +102,14 @@ class LostReplyCases(Cases):
 
     async def test_a_batch_is_added_once_whatever_became_of_it(self, stage: Stage) -> None:
         """Each job of the batch is in another state by the time of the repetition, or gone."""
-        batch = [job(name) for name in ("done", "failed", "delayed", "active", "waiting", "removed")]
+        batch = [job(name) for name in ("done", "broken", "later", "running", "waiting", "removed")]
         first = await stage.jobs.add(QUEUE, batch, batch="one", now=stage.now)
         worker = stage.worker()
         await worker.take(4)
         await worker.exchange(
             worker.ended("done", Done("1")),
-            worker.ended("failed", Failed("no", "")),
-            worker.ended("delayed", Retry("no", "", 5_000)),
+            worker.ended("broken", Failed("no", "")),
+            worker.ended("later", Retry("no", "", 5_000)),
         )
         await stage.inspect.remove(QUEUE, ["removed"], now=stage.now)
         await stage.jobs.prune(QUEUE, completed=Keep(None, 0), failed=None, events=10_000, now=stage.now)
@@ -140,20 +140,20 @@ class LostReplyCases(Cases):
 
     async def test_the_other_calls_twice(self, stage: Stage) -> None:
         """Cancelling, putting back, promoting, removing, pausing: the second time finds it done."""
-        await stage.bring("delayed", State.DELAYED)
-        await stage.bring("failed", State.FAILED)
+        await stage.bring("later", State.DELAYED)
+        await stage.bring("broken", State.FAILED)
         await stage.bring("gone", State.COMPLETED)
         await stage.bring("late", State.DELAYED)
         now = stage.now
         for cancelled in (CancelAnswer.CANCELLED, CancelAnswer.FINISHED):
             assert await stage.jobs.cancel(QUEUE, "late", by="", reason="", now=now) is cancelled
         for changed in (Changed.OK, Changed.REFUSED):
-            assert await stage.inspect.retry(QUEUE, ["failed"], now=now) == (changed,)
-            assert await stage.inspect.promote(QUEUE, ["delayed"], now=now) == (changed,)
+            assert await stage.inspect.retry(QUEUE, ["broken"], now=now) == (changed,)
+            assert await stage.inspect.promote(QUEUE, ["later"], now=now) == (changed,)
         for changed in (Changed.OK, Changed.MISSING):
             assert await stage.inspect.remove(QUEUE, ["gone"], now=now) == (changed,)
         tail = await stage.bus.tail(QUEUE)
         for _ in range(2):
             await stage.inspect.pause(QUEUE, now=now)
         assert await stage.told(tail) == [("paused", "")]
-        assert await stage.line() == ["failed", "delayed"]
+        assert await stage.line() == ["broken", "later"]

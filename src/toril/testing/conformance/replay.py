@@ -90,12 +90,12 @@ class ReplayCases(Cases):
 
     async def test_each_job_of_a_call_is_answered(self, stage: Stage) -> None:
         """One answer per id, in order; a job that is named twice is changed once."""
-        await stage.bring("failed", State.FAILED)
+        await stage.bring("broken", State.FAILED)
         await stage.bring("done", State.COMPLETED)
-        await stage.bring("delayed", State.DELAYED)
-        answers = await stage.inspect.retry(QUEUE, ["failed", "nobody", "done", "delayed", "failed"], now=stage.now)
+        await stage.bring("later", State.DELAYED)
+        answers = await stage.inspect.retry(QUEUE, ["broken", "nobody", "done", "later", "broken"], now=stage.now)
         assert answers == (Changed.OK, Changed.MISSING, Changed.OK, Changed.REFUSED, Changed.REFUSED)
-        assert await stage.line() == ["failed", "done"]
+        assert await stage.line() == ["broken", "done"]
         assert await stage.inspect.retry(QUEUE, [], now=stage.now) == ()
 
     async def test_promoting_several(self, stage: Stage) -> None:

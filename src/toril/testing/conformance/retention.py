@@ -68,11 +68,11 @@ class RetentionCases(Cases):
     async def test_keep_applies_to_all_jobs_of_the_queue(self, stage: Stage) -> None:
         """What a job says at its end bounds everybody's finished jobs of that state, and no other state."""
         await finish(stage, "foreign", opts=FOREIGN)
-        await finish(stage, "failed", outcome=Failed("no", ""))
+        await finish(stage, "broken", outcome=Failed("no", ""))
         worker = await stage.bring("a", State.ACTIVE)
         await stage.elapse(1)
         await worker.end("a", Done("1"), keep=Keep(None, 1))
-        assert await stage.ids(State.COMPLETED, State.FAILED) == ["a", "failed"]
+        assert await stage.ids(State.COMPLETED, State.FAILED) == ["a", "broken"]
 
     async def test_keep_nothing_said(self, stage: Stage) -> None:
         """Without a word about keeping, finished jobs stay."""
@@ -184,8 +184,9 @@ class RetentionCases(Cases):
         await stage.add(*(job(f"a{number}") for number in range(1_500)))
         early = (await stage.bus.read(QUEUE, after="0", limit=10)).events[-1].id
         tail = await stage.bus.tail(QUEUE)
-        await prune(stage, events=100)
+        await prune(stage, events=200)
         left = await stage.events()
+        # About: a store may keep some more, and may count what it writes for other readers, such as BullMQ's `added`.
         assert 100 <= len(left) < 1_000
         assert left[-1].id == tail
         assert (await stage.bus.read(QUEUE, after=early)).gap

@@ -133,21 +133,21 @@ class DurableCases(Cases):
 
     async def test_everything_is_there_again(self, stage: Stage) -> None:
         """Jobs of every state, order, counts, events, logs, values and the pause survive."""  # S0-03
-        runner = await stage.bring("active", State.ACTIVE)
+        runner = await stage.bring("running", State.ACTIVE)
         for state in (State.COMPLETED, State.FAILED, State.DELAYED, State.PRIORITIZED):
-            await stage.bring(str(state), state)
+            await stage.bring(f"j-{state}", state)
         await stage.add("b", "a", job("front", lifo=True))
-        await stage.jobs.report(QUEUE, [], [LogLine("active", runner.tokens["active"], "hello", stage.now)])
+        await stage.jobs.report(QUEUE, [], [LogLine("running", runner.tokens["running"], "hello", stage.now)])
         await stage.keyvalue.set([("k", b"v")], ttl_ms=MINUTE, now=stage.now)
         await stage.inspect.pause(QUEUE, now=stage.now)
         before = (await stage.pages(*State), await stage.counts(), await stage.events())
         await stage.reopen()
         assert (await stage.pages(*State), await stage.counts(), await stage.events()) == before
-        assert (await stage.inspect.logs(QUEUE, "active")).lines == ("hello",)
+        assert (await stage.inspect.logs(QUEUE, "running")).lines == ("hello",)
         assert await stage.keyvalue.get(["k"], now=stage.now) == (b"v",)
         assert await stage.inspect.is_paused(QUEUE)
         await stage.inspect.resume(QUEUE, now=stage.now)
-        assert ids_of(await stage.worker().take(9)) == ["front", "b", "a", "prioritized"]
+        assert ids_of(await stage.worker().take(9)) == ["front", "b", "a", "j-prioritized"]
 
     async def test_running_jobs_are_still_held(self, stage: Stage) -> None:
         """Their worker can finish them after the store was closed and opened; without it they are recovered."""

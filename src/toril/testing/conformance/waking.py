@@ -48,22 +48,28 @@ def took(*names: str) -> Callable[[Exchanged], bool]:
     return lambda answer: any(each.id in names for each in answer.jobs)
 
 
+async def recover_later(stage: Stage) -> None:
+    """Recover what nobody holds any more when time has passed."""
+    await stage.elapse(2 * LOCK_MS)
+    await stage.jobs.recover(QUEUE, max_stalls=2, now=stage.now)
+
+
 CHANGES: dict[str, tuple[Change, Callable[[Exchanged], bool]]] = {
     "add": (lambda stage: stage.add("new"), took("new")),
     "add-prioritized": (lambda stage: stage.add(job("new", priority=3)), took("new")),
     "add-delayed": (lambda stage: stage.add(job("new", delay_ms=500)), lambda answer: answer.next_due_ms is not None),
-    "retry": (lambda stage: stage.inspect.retry(QUEUE, ["failed"], now=stage.now), took("failed")),
-    "promote": (lambda stage: stage.inspect.promote(QUEUE, ["delayed"], now=stage.now), took("delayed")),
-    "recover": (lambda stage: stage.jobs.recover(QUEUE, max_stalls=2, now=stage.now + 2 * LOCK_MS), took("stalled")),
+    "retry": (lambda stage: stage.inspect.retry(QUEUE, ["broken"], now=stage.now), took("broken")),
+    "promote": (lambda stage: stage.inspect.promote(QUEUE, ["later"], now=stage.now), took("later")),
+    "recover": (recover_later, took("left")),
     "cancel": (
         lambda stage: stage.jobs.cancel(QUEUE, "mine", by="", reason="", now=stage.now),
         lambda answer: [each.id for each in answer.cancelled] == ["mine"],
     ),
 }
 BROUGHT = {
-    "retry": ("failed", State.FAILED),
-    "promote": ("delayed", State.DELAYED),
-    "recover": ("stalled", State.ACTIVE),
+    "retry": ("broken", State.FAILED),
+    "promote": ("later", State.DELAYED),
+    "recover": ("left", State.ACTIVE),
 }
 
 
