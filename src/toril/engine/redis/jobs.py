@@ -188,7 +188,7 @@ def _taken(id_: bytes, fields: Sequence[bytes | None]) -> TakenJob:
     return TakenJob(
         id_.decode(),
         _text(name),
-        _text(data) or "{}",
+        "{}" if data is None else _text(data),
         _text(opts) or "{}",
         _number(timestamp),
         _number(attempts),

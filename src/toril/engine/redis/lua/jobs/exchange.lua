@@ -75,7 +75,7 @@ local function check(run, lock, fields)
   return 'OK'
 end
 
-local ended_well, ended_badly = {}, {}
+local ended_well, ended_badly, released = {}, {}, {}
 local in_line = false
 -- Only a job that ended for good can leave the queue drained.
 local any_ended = false
@@ -140,7 +140,7 @@ local function put_back(run, key, fields)
     return
   end
   if run.cause == 'released' then
-    redis.call('RPUSH', queue.wait, run.id)
+    released[#released + 1] = run.id
   else
     put_in_line(queue, run.id, priority, false)
   end
@@ -228,6 +228,10 @@ local function hand_in()
   end
   if #ours > 0 then
     redis.call('SREM', base .. 'stalled', unpack(ours))
+  end
+  -- The last one pushed stands foremost: they come to stand as they were handed in.
+  for number = #released, 1, -1 do
+    redis.call('RPUSH', queue.wait, released[number])
   end
   store_finished(completed, ended_well, queue.keep_completed)
   store_finished(failed, ended_badly, queue.keep_failed)
@@ -337,6 +341,21 @@ local function tell_drained(ids, due)
   end
 end
 
+-- Whether a job that was taken with this exchange's token is still this worker's: also when its lock has run out, as long as nobody
+-- has put it back in line. The lock is then given anew.
+local function is_still_held(id)
+  local key = base .. id
+  local held = redis.call('GET', key .. ':lock')
+  if held then
+    return held == token
+  end
+  if redis.call('HGET', key, 'pb') ~= worker or not redis.call('LPOS', active, id) then
+    return false
+  end
+  redis.call('SET', key .. ':lock', token, 'PX', lock_ms)
+  return true
+end
+
 local codes, ids, jobs
 local earlier = redis.call('GET', memory)
 if earlier then
@@ -344,7 +363,7 @@ if earlier then
   codes = string.sub(earlier, 1, split - 1)
   ids, jobs = {}, {}
   for id in string.gmatch(string.sub(earlier, split + 1), '[^,]+') do
-    if redis.call('GET', base .. id .. ':lock') == token then
+    if is_still_held(id) then
       ids[#ids + 1] = id
       jobs[#jobs + 1] = fields_of(base .. id, 'rjk')
     end
@@ -356,7 +375,8 @@ else
   if codes ~= '' or #ids > 0 then
     redis.call('SET', memory, codes .. '|' .. table.concat(ids, ','), 'PX', ARGV[10])
   end
-  if in_line then
+  -- A run that ended makes room under a queue-wide limit, which idle workers would find out only by looking.
+  if in_line or (queue.concurrency and codes ~= '' and (redis.call('LLEN', queue.wait) > 0 or redis.call('ZCARD', base .. 'prioritized') > 0)) then
     mark(queue)
   end
 end
