@@ -257,6 +257,9 @@ def test_synchronous_code_uses_the_same_jobs(tmp_path: Path) -> None:
         assert first.result_sync(timeout=5) == 3
         assert [job.result_sync(timeout=5) for job in others] == [1, 2, 3]
         assert not first.cancel_sync()
+        stored = toril.job(first.id).info_sync()
+        assert stored is not None
+        assert stored.state == "completed"
     finally:
         done.set()
         thread.join()

@@ -83,6 +83,10 @@ class JobHandle(Generic[R_co]):
             self.queue = job.queue
         return job
 
+    def info_sync(self) -> Job | None:
+        """`info` for synchronous code; blocks."""
+        return self._desk.blocking.run(self.info)
+
     async def result(self, timeout: Duration | None = None) -> R_co:
         """Wait until the job has finished, and return its result. `timeout` is a duration; None waits for ever.
 
