@@ -5,7 +5,7 @@ Everything here has its reason in docs/bullmq-compatibility.md; `test_documented
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -134,7 +134,9 @@ def compared(dump: Dump, scenario: Scenario) -> Dump:
             continue
         if value["type"] == "hash":
             names = [rule.fields for rule in fields if fnmatchcase(key, rule.keys)]
-            hash_ = {name: text for name, text in value["value"].items() if not any(fnmatchcase(name, n) for n in names)}
+            hash_ = {
+                name: text for name, text in value["value"].items() if not any(fnmatchcase(name, n) for n in names)
+            }
             value = value | {"value": hash_}
             if not hash_:
                 continue
@@ -170,5 +172,3 @@ def _unlike(expected: Value, found: Value) -> list[str]:
     if abs(expected.get("ttl", -1) - found.get("ttl", -1)) > LOOSE_TTL_MS or ("ttl" in expected) != ("ttl" in found):
         lines.append(f"ttl: expected {expected.get('ttl')}, found {found.get('ttl')}")
     return lines
-
-

@@ -87,7 +87,8 @@ class Operations:
             stored |= {"tm": telemetry["metadata"], "omc": telemetry["omitContext"]}
         job = NewJob(
             step["result"], step["name"], _json(step.get("data", {})), _json(stored),
-            opts.get("timestamp", self.clock.now_ms()), opts.get("delay", 0), opts.get("priority", 0), opts.get("lifo", False),
+            opts.get("timestamp", self.clock.now_ms()), opts.get("delay", 0), opts.get("priority", 0),
+            opts.get("lifo", False),
         )  # fmt: skip
         batch = f"batch-{next(self._numbers)}"
         added = await self._engine.jobs.add(_queue(step), [job], batch=batch, now=self.clock.now_ms())
@@ -146,7 +147,8 @@ class Operations:
             self._remember(step, step["next"], job, step["token"])
 
     async def _exchange(
-        self, queue: str, token: str, worker: dict[str, Any], *, want: int, finished: Finish | None = None, code: int | None = None
+        self, queue: str, token: str, worker: dict[str, Any], *,
+        want: int, finished: Finish | None = None, code: int | None = None,
     ) -> tuple[TakenJob, ...]:  # fmt: skip
         exchanged = await self._engine.jobs.exchange(
             queue, worker=worker.get("name", "w"), seq=next(self._numbers), token=token,
@@ -237,7 +239,11 @@ class Operations:
         job = await self._engine.inspect.get(step["id"], _queue(step))
         result = step["result"]
         assert job is not None
-        assert (job.name, json.loads(job.data), json.loads(job.opts)) == (result["name"], result["data"], result["opts"])
+        assert (job.name, json.loads(job.data), json.loads(job.opts)) == (
+            result["name"],
+            result["data"],
+            result["opts"],
+        )
         assert (job.attempts_made, job.starts, job.stalls) == (
             result["attemptsMade"], result["attemptsStarted"], result["stalledCounter"],
         )  # fmt: skip

@@ -60,7 +60,7 @@ async def replay(scenario: Scenario, engine: Engine, client: dump.Client) -> Non
 
 
 def _construct(client: dump.Client, step: Step, before: Dump) -> None:
-    """The recordings make a Queue at the first use of one, which writes its settings. Toril has nothing of that kind."""
+    """The recordings make a Queue at the first use of one, which writes its settings. Toril has no such."""
     for key, value in step.get("changed", {}).items():
         if key.endswith(":meta") and key not in before and "version" in value["value"]:
             client.hset(key, mapping={name: value["value"][name] for name in ("version", "opts.maxLenEvents")})

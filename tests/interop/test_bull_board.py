@@ -50,7 +50,11 @@ async def test_the_board_lists_and_retries_what_failed(board: Peer, toril: Toril
         await done.result(timeout=5)
     queue = await listed(board, "failed")
     [shown] = queue["jobs"]
-    assert (shown["id"], shown["failedReason"], shown["attempts"]) == (bad.id, "attempt 1 failed", 1)
+    assert (shown["id"], shown["failedReason"], shown["attempts"]) == (
+        bad.id,
+        "RuntimeError: attempt 1 failed",
+        1,
+    )
     assert shown["stacktrace"][0].startswith("RuntimeError: attempt 1 failed")
     [completed] = (await listed(board, "completed"))["jobs"]
     assert completed["progress"] == {"progress": 60, "message": "more than half"}

@@ -21,7 +21,9 @@ def named(scenario: Scenario) -> str:
 
 @pytest.mark.parametrize("wire", ["forced", "auto"])
 @pytest.mark.parametrize("scenario", DONE, ids=named)
-async def test_each_step_leaves_what_is_recorded(scenario: Scenario, wire: str, server: RedisServer, empty: dump.Client) -> None:
+async def test_each_step_leaves_what_is_recorded(
+    scenario: Scenario, wire: str, server: RedisServer, empty: dump.Client
+) -> None:
     async with opened(server.url, wire=f"bullmq{scenario.major}" if wire == "forced" else "auto") as engine:
         await replay(scenario, engine, empty)
 
@@ -38,7 +40,14 @@ def test_a_difference_would_be_noticed() -> None:
     [scenario] = [one for one in ALL if one.id == "030-complete" and one.major == 6]
     for key in compared(scenario.final, scenario):
         value = scenario.final[key]
-        changed = {"hash": {"name": "x"}, "zset": [["x", "1"]], "list": ["x"], "set": ["x"], "stream": [], "string": "x"}
+        changed = {
+            "hash": {"name": "x"},
+            "zset": [["x", "1"]],
+            "list": ["x"],
+            "set": ["x"],
+            "stream": [],
+            "string": "x",
+        }
         for other in ({}, {key: value | {"value": changed[value["type"]]}}, {key: value | {"ttl": 60_000}}):
             rest = {name: kept for name, kept in scenario.final.items() if name != key}
             assert unlike(compared(scenario.final, scenario), compared(rest | other, scenario)) != []
