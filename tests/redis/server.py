@@ -114,9 +114,10 @@ class RedisServer:
     def _end(self, number: signal.Signals) -> None:
         if self._process is None or self._reader is None:
             return
-        if self._frozen:
-            self.thaw()
         self._process.send_signal(number)
+        if self._frozen and number != signal.SIGKILL:
+            self.thaw()
+        self._frozen = False
         self._process.wait()
         self._reader.join()
         self._process = self._reader = None

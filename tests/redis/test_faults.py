@@ -323,6 +323,29 @@ async def test_few_words_are_said_while_away(start_server: StartServer, caplog: 
         assert "secret" not in first[0].message
 
 
+async def test_many_waiting_calls_do_not_stop_the_loop(start_server: StartServer) -> None:
+    server = start_server()
+    server.stop()
+    async with connected(server.url, ClientOptions(max_waiting=20_000)) as client:
+        # Each with a deadline of its own: were each looked at by itself, it would be 400 million looks.
+        waiting = [client.call("INCR", "n", timeout_s=0.3 + n / 20_000) for n in range(20_000)]
+        with pytest.raises(EngineUnavailable, match="20000 calls"):
+            await client.call("INCR", "n")
+        began = time.monotonic()
+        with short_turns(0.5):
+            assert ambiguous(await ended(*waiting)) == {False}
+        assert 0.5 < time.monotonic() - began < 4
+
+
+async def test_a_call_after_a_drop_goes_to_the_next_connection(start_server: StartServer) -> None:
+    server = start_server()
+    async with connected(server.url) as client:
+        await client.start()
+        for n in range(1, 20):
+            client.drop("fail-over")
+            assert await client.call("INCR", "n") == n
+
+
 async def test_a_bug_of_a_listener_stops_nothing(start_server: StartServer) -> None:
     server = start_server()
 

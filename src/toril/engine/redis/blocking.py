@@ -32,7 +32,8 @@ class BlockingClient(RedisClient):
         try:
             return await self.call(*command, timeout_s=block_s + margin_s)
         except asyncio.CancelledError:
-            self.drop("its blocking wait was cancelled")
+            if self._wire is not None and self._wire.pending:
+                self.drop("its blocking wait was cancelled")
             raise
         finally:
             self._blocked = False

@@ -30,6 +30,7 @@ _log = logging.getLogger("toril.redis")
 _PAUSE_S = 0.1
 _JOINED_CALLS = 512
 _SHORTEST_TIMER_S = 0.002
+_REST_PER_CALL_S = 1e-6
 
 
 class RedisClient:
@@ -101,8 +102,8 @@ class RedisClient:
     async def start(self, timeout_s: float | None = None) -> None:
         """Connect, and return when the server answers. Nobody must call this: the first call connects too.
 
-        Raises EngineUnavailable with the reason when it does not answer within `timeout_s` seconds; the client then goes
-        on trying.
+        Raises EngineUnavailable with the reason when it does not answer within `timeout_s` seconds; the client then
+        goes on trying.
         """
         await self.call(b"PING", timeout_s=timeout_s, repeatable=True)
 
@@ -141,6 +142,7 @@ class RedisClient:
     def drop(self, reason: str) -> None:
         """Close the connection now; the client makes a new one. What was written and not answered fails."""
         if self._wire is not None:
+            self._wire.deliberate = True
             self._wire.drop(reason)
 
     # What the link and its wire tell (LinkOwner); nobody else calls these
@@ -238,7 +240,7 @@ class RedisClient:
     def _flush(self) -> None:
         self._flushing = False
         waiting, wire = self._waiting, self._wire
-        if wire is None or not self._open or not waiting:
+        if wire is None or not self._open or wire.is_closing or not waiting:
             return
         now = monotonic()
         if len(waiting) <= _JOINED_CALLS:
@@ -303,7 +305,9 @@ class RedisClient:
         if wire is not None and wire.pending:
             earliest = min(earliest, self._check_written(wire, now))
         if earliest < inf:
-            self._check_by(earliest, now)
+            # Many calls with deadlines close together must not be looked at all the time.
+            looked = len(self._waiting) + (0 if wire is None else len(wire.pending))
+            self._check_by(max(earliest, now + looked * _REST_PER_CALL_S), now)
 
     def _check_written(self, wire: Wire, now: float) -> float:
         """Fail the calls that are overdue; drop a connection that has gone silent. Answers when to look again."""

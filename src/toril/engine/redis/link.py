@@ -121,6 +121,9 @@ class Link:
                 self._owner.connected(wire)
                 await asyncio.wait([wire.gone])
                 self._wire = None
+                if wire.deliberate:
+                    failures = 0
+                    continue
                 failures = 0 if monotonic() - began >= _SETTLED_S else failures + 1
                 self._say_away(wire.reason)
             first, cap = self._options.backoff_s, self._options.backoff_cap_s

@@ -63,7 +63,8 @@ class Wire(asyncio.BufferedProtocol):
     `pending` are the calls that were written and not answered, oldest first. `heard` is when something was last
     received, or when the first of the pending calls was written, whichever is later. `paused` says that the peer does
     not read fast enough; `retiring` that nothing more may be written because the connection is about to be dropped;
-    `reason` why it is or was dropped. `gone` is done when the connection has ended.
+    `reason` why it is or was dropped, `deliberate` that our side wanted that and nothing is wrong. `gone` is done when
+    the connection has ended.
     """
 
     def __init__(self, owner: WireOwner, loop: asyncio.AbstractEventLoop) -> None:
@@ -71,6 +72,7 @@ class Wire(asyncio.BufferedProtocol):
         self.heard = monotonic()
         self.paused = False
         self.retiring = False
+        self.deliberate = False
         self.protocol = 2
         self.gone: asyncio.Future[None] = loop.create_future()
         self._owner = owner
@@ -84,6 +86,11 @@ class Wire(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
 
     # Writing
+
+    @property
+    def is_closing(self) -> bool:
+        """True when what is written goes nowhere: a write has failed, and the loop has not said so yet."""
+        return self._transport is None or self._transport.is_closing()
 
     def send(self, calls: Iterable[Call], now: float) -> None:
         """Write calls, joined. Those whose future is done are left out: nobody waits for them."""
@@ -117,6 +124,10 @@ class Wire(asyncio.BufferedProtocol):
         self.reason = reason
         if self._transport is not None:
             self._transport.abort()
+        if not self.retiring:
+            # What is called until then is kept for the next connection.
+            self.retiring = True
+            self._owner.writable(self)
 
     # What the event loop calls
 
