@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toril.engine.open import Opening, SqliteAddress, parse_url, redacted
+from toril.engine.open import Opening, RedisUrl, SqliteAddress, open_engine, parse_url, redacted
 from toril.engine.protocol import Engine
 from toril.errors import ConfigError, EngineClosed, StoreReadOnly
+from toril.kernel.telemetry import Telemetry
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,22 @@ def test_a_url_names_a_store(url: str, path: str | None, full: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost:6379",
+        "redis://default:PASSWORD@ENDPOINT:16379/2",
+        "rediss://user:p%40ss@host?prefix={bull}&wire=bullmq5",
+        "valkey://[::1]:6380",
+        "unix:///run/redis.sock?db=3&eviction=allow",
+    ],
+)
+def test_a_url_names_a_redis(url: str) -> None:
+    # S0-11, S0-25
+    assert parse_url(url) == RedisUrl(url)
+    assert open_engine(url, telemetry=Telemetry()).name == "redis"
+
+
+@pytest.mark.parametrize(
     ("url", "message"),
     [
         ("", "has no scheme"),
@@ -48,8 +65,10 @@ def test_a_url_names_a_store(url: str, path: str | None, full: bool) -> None:
         ("sqlite:///a.db?durable=yes", "expected durable=normal or durable=full"),
         ("sqlite:///a.db?mode=ro", "expected durable=normal or durable=full"),
         ("postgres://u:hunter2@db/x", "unknown scheme 'postgres'"),
-        ("redis://default:hunter2@cache:6379/0", "asks for a Redis engine, which this version of Toril lacks"),
-        ("rediss://:hunter2@cache", "lacks"),
+        ("redis://default:hunter2@cache:6379/x", "database: expected a number"),
+        ("redis://default:hunter2@cache:6379/0?wire=bullmq4", "wire: expected 'auto'"),
+        ("rediss://:hunter2@cache?eviction=maybe", "eviction: expected allow or refuse"),
+        ("rediss://:hunter2@cache?pool=9", "unknown option of 4 characters"),
         ("sqlite://u:hunter2@host/x.db", "three slashes"),
         ("u:hunter2@host/x.db", "has no scheme"),
         ("sqlite:///x.db?password=hunter2", "expected durable"),

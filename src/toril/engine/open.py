@@ -15,7 +15,10 @@ from toril.engine.traced import TracedEngine
 from toril.errors import ConfigError, EngineClosed
 from toril.kernel.telemetry import Telemetry
 
-_FORMS = "expected sqlite:///relative/path.db, sqlite:////absolute/path.db or sqlite:// (in memory)"
+_FORMS = (
+    "expected sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// (in memory) or "
+    "redis://[user:password@]host[:port][/db]"
+)
 _REDIS = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
 _SECRETS = frozenset({"password", "token", "secret", "key", "auth"})
 _DURABLE = {"normal": False, "full": True}
@@ -28,15 +31,25 @@ class SqliteAddress(NamedTuple):
     full: bool
 
 
+class RedisUrl(NamedTuple):
+    """A Redis or Valkey store, by a URL that has been checked."""
+
+    url: str
+
+
 def open_engine(url: str, *, telemetry: Telemetry) -> Engine:
     """The engine of a URL, not started, with telemetry around it. Raises ConfigError, without showing a password."""
     address = parse_url(url)
+    if isinstance(address, RedisUrl):
+        from toril.engine.redis.engine import engine_of
+
+        return TracedEngine(engine_of(address.url), telemetry)
     from toril.engine.sqlite.engine import SqliteEngine
 
     return TracedEngine(SqliteEngine(address.path, full=address.full), telemetry)
 
 
-def parse_url(url: str) -> SqliteAddress:
+def parse_url(url: str) -> SqliteAddress | RedisUrl:
     """What a URL asks for. Raises ConfigError, without showing a password."""
     shown = redacted(url)
     scheme, separator, _ = url.partition("://")
@@ -44,7 +57,11 @@ def parse_url(url: str) -> SqliteAddress:
     if not separator:
         raise ConfigError(f"The URL {shown!r} has no scheme: {_FORMS}.")
     if scheme in _REDIS:
-        raise ConfigError(f"The URL {shown!r} asks for a Redis engine, which this version of Toril lacks: {_FORMS}.")
+        from toril.engine.redis.engine import engine_of
+
+        # Making an engine connects nothing, and says all that is wrong with a URL.
+        engine_of(url)
+        return RedisUrl(url)
     if scheme != "sqlite":
         raise ConfigError(f"The URL {shown!r} has the unknown scheme {scheme!r}: {_FORMS}.")
     try:

@@ -7,6 +7,7 @@ or for events) has connections of its own.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -106,7 +107,7 @@ class Clients:
             self._closed = True
             left, self._by_loop = self._by_loop, {}
         for loop, connections in left.items():
-            await _in_its_loop(loop, lambda connections=connections: _end(connections))
+            await _in_its_loop(loop, functools.partial(_end, connections))
 
     async def _connections(self) -> _Connections:
         loop = asyncio.get_running_loop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from toril.errors import ConfigError
 from toril.jobs.states import State
@@ -15,7 +15,8 @@ from toril.kernel import codec
 _WAYS = ("up", "down")
 
 
-class Cursor(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cursor:
     """Which of the states to go on with, and the words of page.lua that say where in it; none is its beginning."""
 
     index: int
@@ -40,7 +41,8 @@ def read_cursor(cursor: str | None, states: Sequence[State], newest_first: bool)
         # Not of our making: answered as a cursor of another listing is.
         pass
     raise ConfigError(
-        f"cursor: expected the cursor of an earlier page of this listing, got {cursor[:200]!r}. Begin again without one."
+        f"cursor: expected the cursor of an earlier page of this listing, got {cursor[:200]!r}. Begin again without "
+        "one."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import Any, Literal, get_args
@@ -45,7 +44,7 @@ class RedisEngine:
         address: Address | str,
         *,
         prefix: str = DEFAULT_PREFIX,
-        wire: Wire = "auto",
+        wire: str = "auto",
         allow_eviction: bool = False,
         client: ClientOptions = ClientOptions(),  # noqa: B008 - frozen
     ) -> None:
@@ -59,7 +58,6 @@ class RedisEngine:
         self._allow_eviction = allow_eviction
         self._client = client
         self._parts: _Parts | None = None
-        self._starting: asyncio.Future[None] | None = None
         self.location = self._address.redacted
         self.capabilities = Capabilities(shared=True, durable=True, immediate_cancel=False, own_clock=True)
 
@@ -90,9 +88,7 @@ class RedisEngine:
         except BaseException:
             await parts.clients.close()
             raise
-        if self._parts is None:
-            self._parts = parts
-        else:
+        if not self._settle(parts):
             # Somebody else has started it in the meantime.
             await parts.clients.close()
 
@@ -112,6 +108,11 @@ class RedisEngine:
         except TorilError as error:
             return Health(False, (time.perf_counter() - begun) * 1000, {**detail, "error": str(error)})
         return Health(True, round_trip_ms, detail | _shown(server))
+
+    def _settle(self, parts: _Parts) -> bool:
+        if self._parts is None:
+            self._parts = parts
+        return self._parts is parts
 
     def _opened(self) -> _Parts:
         if self._parts is None:
@@ -140,8 +141,7 @@ def engine_of(url: str) -> RedisEngine:
     eviction = options.get("eviction", "refuse")
     if eviction not in {"allow", "refuse"}:
         raise ConfigError(f"{address.redacted}: eviction: expected allow or refuse, got {eviction!r}.")
-    wire: Any = options.get("wire", "auto")
-    prefix = options.get("prefix", DEFAULT_PREFIX)
+    wire, prefix = options.get("wire", "auto"), options.get("prefix", DEFAULT_PREFIX)
     return RedisEngine(address, prefix=prefix, wire=wire, allow_eviction=eviction == "allow")
 
 

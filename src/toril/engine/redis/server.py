@@ -64,25 +64,25 @@ def check(server: Server, location: str, *, allow_eviction: bool) -> Iterator[st
     if version and version < OLDEST:
         wanted = ".".join(str(part) for part in OLDEST)
         raise ConfigError(
-            f"{location}: expected Redis {wanted} or newer, or Valkey, found {server.version}. Upgrade the server, or use "
-            "sqlite:///toril.db."
+            f"{location}: expected Redis {wanted} or newer, or Valkey, found {server.version}. Upgrade the server, or "
+            "use sqlite:///toril.db."
         )
     if server.policy is None:
         yield f"{location} hides its eviction policy: make sure that it is noeviction, or jobs may vanish."
     elif server.policy != "noeviction":
         if not allow_eviction:
             raise ConfigError(
-                f"{location}: expected the eviction policy noeviction, found {server.policy}: when memory runs out the server "
-                "would throw jobs away. Run CONFIG SET maxmemory-policy noeviction, use another server for jobs, or accept "
-                "it with ?eviction=allow."
+                f"{location}: expected the eviction policy noeviction, found {server.policy}: when memory runs out the "
+                "server would throw jobs away. Run CONFIG SET maxmemory-policy noeviction, use another server, "
+                "or accept it with ?eviction=allow."
             )
-        yield f"{location} evicts keys ({server.policy}): when its memory is full, jobs vanish. Accepted by eviction=allow."
+        yield f"{location} evicts keys ({server.policy}): when its memory is full, jobs vanish (eviction=allow)."
     if server.persistence == "none":
         yield f"{location} keeps nothing on disk: a restart loses all jobs. Run CONFIG SET appendonly yes."
     if server.open:
         yield (
-            f"{location} listens beyond this machine without a password: anybody who reaches it can read and change jobs. "
-            "Set requirepass or an ACL user, or bind it to 127.0.0.1."
+            f"{location} listens beyond this machine without a password: anybody who reaches it can read and change "
+            "jobs. Set requirepass or an ACL user, or bind it to 127.0.0.1."
         )
     if server.role == "slave":
         raise ConfigError(f"{location}: expected a primary, found a replica, which takes no writes. Name the primary.")
