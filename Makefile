@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup redis fmt lint types imports test cover floor ci demo bench soak docs build clean
+.PHONY: help setup redis node fmt lint types imports test cover floor ci demo bench soak docs build clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -31,6 +31,9 @@ setup: $(VENV)/.ready-dev ## Make .venv with everything that development needs
 redis: # A redis-server for the tests to start; quick when there is one
 	@sh scripts/redis.sh
 
+node: # node and npm for the tests with real BullMQ peers; quick when they are there
+	@sh scripts/node.sh
+
 fmt: setup ## Format the code and repair what lint can repair
 	$(PY) -m ruff check --fix --show-fixes $(CODE)
 	$(PY) -m ruff format $(CODE)
@@ -45,7 +48,7 @@ types: setup ## Check types, strictly
 imports: setup ## Check the layers written in .importlinter
 	$(VENV)/bin/lint-imports
 
-test: setup redis ## Run the tests: make test ARGS="-k retry"
+test: setup redis node ## Run the tests: make test ARGS="-k retry"
 	$(PY) $(RUNNER) -m pytest $(ARGS)
 
 cover: setup ## Run the tests and hold branch coverage to .ci/coverage-floor

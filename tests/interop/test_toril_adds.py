@@ -63,8 +63,11 @@ async def test_toril_sees_progress_logs_and_events_of_a_node_worker(node: Peer, 
     talkative = toril.registry.get("talkative")
     assert talkative is not None
     handle = await talkative.enqueue()
+    told = handle.events()
+    first = await anext(told)
     await node.ask("worker", queue=QUEUE)
-    kinds = [event.kind async for event in handle.events() if hasattr(event, "kind")]
+    kinds = [event.kind async for event in told]
+    assert first.kind == "snapshot"
     assert kinds[-1] == "completed"
     assert kinds.count("progress") == 2
     job = await handle.info()
