@@ -105,14 +105,14 @@ class JobsAgainstModel(RuleBasedStateMachine):
         self.work(worker, 2, [outcome])
         self.work(worker, 2, [more, outcome])
 
-    @rule(worker=WORKERS, want=st.integers(0, 1), ends=st.lists(st.tuples(PICKS, OUTCOMES), max_size=3), data=st.data())
-    def intrude(self, worker: str, want: int, ends: list[tuple[int, Outcome]], data: st.DataObject) -> None:
+    @rule(worker=WORKERS, want=st.integers(0, 1), ends=st.lists(st.tuples(PICKS, PICKS, OUTCOMES), max_size=3))
+    def intrude(self, worker: str, want: int, ends: list[tuple[int, int, Outcome]]) -> None:
         """Hand in jobs that may be anybody's, with tokens that may be outdated."""
         given = []
-        for pick, outcome in ends:
+        for pick, which, outcome in ends:
             name = self._name(pick)
-            token = data.draw(st.sampled_from(["nobody:0", *self.tokens.get(name, ())]))
-            given.append((name, token, outcome))
+            tokens = ["nobody:0", *self.tokens.get(name, ())]
+            given.append((name, tokens[which % len(tokens)], outcome))
         self._hand_in_and_take(worker, want, given)
 
     @rule(worker=WORKERS, times=st.integers(1, 3))

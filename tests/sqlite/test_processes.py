@@ -117,7 +117,7 @@ async def test_a_killed_worker_is_taken_over(engine: SqliteEngine, start: Start)
     victim.send_signal(signal.SIGKILL)
     rest, _ = victim.communicate()
     done = [*first, *rest.split()]
-    done += await output(start("work", 4, 50, 1000))
+    done += await output(start("work", 8, 50, 1000))
     # The victim may have died after its last commit and before it could say so; nothing else may be missing.
     missing = set(added) - set(done)
     assert len(missing) <= 50
