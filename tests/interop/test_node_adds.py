@@ -215,3 +215,24 @@ async def test_workers_of_toril_are_seen_by_node(node: Peer, toril: Toril) -> No
         await finished(node, await add(node, "double", {"n": 1}))
         # By now the worker has waited for work.
         assert len(await node.queue(QUEUE, "getWorkers")) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("data", "not JSON"), ("data", "[1,2]"), ("data", '{"m":1}'), ("opts", "not JSON"), ("name", "")],
+)
+async def test_a_job_that_nobody_can_run_fails_and_says_why(
+    field: str, value: str, node: Peer, toril: Toril, empty: Any
+) -> None:
+    """It must not go round for ever between active and stalled, as it does with a worker of Node."""
+    await node.queue(QUEUE, "pause")
+    broken = await add(node, "double", {"n": 1})
+    fine = await add(node, "double", {"n": 2})
+    empty.hset(f"bull:{QUEUE}:{broken}", field, value)
+    await node.ask("listen", queue=QUEUE)
+    async with toril.worker():
+        await node.queue(QUEUE, "resume")
+        await node.event("completed", fine)
+        failed = await node.event("failed", broken)
+    assert failed["failedReason"]
+    assert empty.hget(f"bull:{QUEUE}:{broken}", "ats") == "1"
