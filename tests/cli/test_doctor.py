@@ -24,6 +24,7 @@ def diagnose(url: str, exit_code: int = 0) -> dict[str, Any]:
 
 
 def test_a_healthy_store_passes(url: str, path: Path) -> None:
+    # S3-51
     announce(path, running=["a1"])
     found = diagnose(url)
     assert {name: one["level"] for name, one in found.items()} == {
@@ -52,6 +53,7 @@ def test_people_get_a_line_per_check(url: str, path: Path) -> None:
 
 
 def test_the_variable_that_decided_is_named(url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # S3-51
     monkeypatch.setenv("TORIL_URL", url)
     checks_by_name = {one["name"]: one for one in json.loads(toril("doctor", "--json").stdout)["checks"]}
     assert "decided by: TORIL_URL" in checks_by_name["configuration"]["found"]
@@ -60,6 +62,7 @@ def test_the_variable_that_decided_is_named(url: str, path: Path, monkeypatch: p
 
 
 def test_nobody_takes_the_jobs(url: str) -> None:
+    # S3-51
     found = diagnose(url)
     assert found["workers"]["level"] == "warn"
     assert "toril worker" in found["workers"]["todo"]
@@ -69,6 +72,7 @@ def test_nobody_takes_the_jobs(url: str) -> None:
 
 
 def test_a_late_heartbeat_is_told(url: str, path: Path) -> None:
+    # S3-51
     announce(path, running=["a1"], beat_ago_ms=12_000)
     assert diagnose(url)["worker"]["level"] == "warn"
 
@@ -153,6 +157,7 @@ def test_a_log_that_grows_is_told(path: Path) -> None:
 
 
 def test_a_queue_that_nobody_serves_is_told(url: str, path: Path) -> None:
+    # S3-51
     announce(path, running=["a1"], queues=["other"])
     found = diagnose(url)["queue docs"]
     assert found["level"] == "warn"

@@ -60,6 +60,7 @@ def test_deleting_says_before_and_after_how_many(
 
 
 def test_the_queue_name_must_be_typed(url: str) -> None:
+    # S0-26
     for typed in ("docz\n", "y\n", "\n", ""):
         result = toril("queues", "drain", "docs", "--url", url, typed=typed)
         assert result.exit_code == 1

@@ -50,12 +50,14 @@ def test_json_has_the_shape_of_the_stats_route(url: str) -> None:  # S0-15, S0-1
 
 
 def test_people_see_totals_queues_and_that_nobody_works(url: str) -> None:
+    # S1-18
     shown = toril("stats", "--url", url).stdout
     for word in ("7 jobs", "3 waiting", "1 failed", "docs", "No worker is running"):
         assert word in shown, word
 
 
 def test_live_workers_are_shown_and_odd_entries_are_not(url: str, path: Path) -> None:
+    # S4-20
     announce(path, running=["a1"])
     [worker] = answer("stats", "--url", url)["workers"]
     assert (worker["id"], worker["pid"], worker["running"]) == ("w-1", 4242, ["a1"])

@@ -67,6 +67,7 @@ def first_lines(process: subprocess.Popen[str], last: str) -> str:
 
 
 def test_the_banner_says_who_where_and_what(start: Start, path: Path) -> None:  # S0-13, S2-14
+    # S2-21
     process = start("--concurrency", "200", "--name", "crew")
     shown = first_lines(process, "new, empty database")
     assert re.search(r"worker +crew-\d+-\w+", shown)
@@ -79,6 +80,7 @@ def test_the_banner_says_who_where_and_what(start: Start, path: Path) -> None:  
 
 
 def test_without_a_variable_the_file_lies_here_and_that_is_said(start: Start, path: Path) -> None:  # S0-08, S0-14
+    # S0-01, S1-12
     shown = first_lines(start(TORIL_URL=""), "new, empty database")
     assert f"{path.parent / 'toril.db'}  (TORIL_URL is not set)" in shown
 
@@ -117,6 +119,7 @@ def test_a_signal_hands_running_jobs_back(number: int, start: Start, path: Path)
 
 
 def test_two_processes_share_the_work(start: Start, path: Path) -> None:  # S2-20
+    # S1-16, S2-21
     process = start("--processes", "2", "--concurrency", "1")
     assert "1 in each of 2 processes, 2 together" in first_lines(process, "new, empty database")
     wait_until(lambda: path.exists() and len(answer("stats", "--url", url_of(path))["workers"]) == 2)

@@ -59,6 +59,7 @@ def site() -> Iterator[LanternSite]:
 
 async def test_the_main_job_from_order_to_document(tmp_path: Path, site: LanternSite) -> None:
     # S1-14: POST with a bearer token returns a job id; then status, then the result.
+    # S3-08, S3-26
     async with docsnap(tmp_path, site.authority) as app:
         answer = await app.order(site.urls[0], depth=2, max_pages=10)
         assert answer.status_code == 202

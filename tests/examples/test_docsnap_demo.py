@@ -55,7 +55,7 @@ async def test_the_demo_does_five_jobs_and_ends_with_zero(tmp_path: Path) -> Non
 
 
 async def test_a_killed_demo_goes_on_at_the_next_start_and_does_nothing_twice(tmp_path: Path) -> None:
-    # S0-03
+    # S0-03, S0-35
     demo = await start(tmp_path, "stay", "0.3")
     try:
         await asyncio.to_thread(wait_for_jobs, tmp_path / "demo.json")

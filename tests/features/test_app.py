@@ -30,6 +30,7 @@ from toril.tasks.middleware import RunNext
 
 
 async def test_the_decorator_comes_in_both_forms() -> None:
+    # S4-01
     toril = Toril("sqlite://")
 
     @toril.task
@@ -149,7 +150,7 @@ async def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
 async def test_the_start_log_names_what_was_decided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # S0-01, S0-08, S0-12, S0-13, S0-14
+    # S0-01, S0-08, S0-12, S0-13, S0-14, S0-27
     caplog.set_level(logging.INFO, "toril")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDIS_URL", "redis://u:hunter2@cache:6379")
@@ -170,7 +171,7 @@ async def test_the_start_log_names_what_was_decided(
 
 
 async def test_lifespan_opens_the_store_and_runs_a_worker() -> None:
-    # S1-10, S0-02
+    # S1-10, S0-02, S0-01, S1-05, S1-15
     toril = Toril("sqlite://")
 
     @toril.task
@@ -217,6 +218,7 @@ async def test_stats_show_declared_queues_and_live_workers() -> None:
 
 
 async def test_settings_reach_the_worker() -> None:
+    # S3-23
     settings = Settings(
         worker=WorkerSettings(concurrency=9, lock=20, heartbeat=4, unknown="fail"),
         jobs=JobSettings(keep_completed=86_400, keep_completed_max=5, keep_events=200),
@@ -236,6 +238,7 @@ async def test_settings_reach_the_worker() -> None:
 
 
 def test_synchronous_code_uses_the_same_jobs(tmp_path: Path) -> None:
+    # A08
     toril = Toril(f"sqlite:///{tmp_path}/toril.db")
 
     @toril.task

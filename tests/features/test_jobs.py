@@ -37,7 +37,7 @@ class Report(BaseModel):
 
 
 async def test_the_example_of_the_front_page(toril: Toril) -> None:
-    # S0-07, S1-14
+    # S0-07, S1-14, S0-02, S4-12
     @toril.task(
         queue="docs",
         attempts=3,
@@ -87,7 +87,7 @@ class Wanted(TypedDict):
 
 
 async def test_rich_types_arrive_as_themselves(toril: Toril) -> None:
-    # S1-23
+    # S1-23, S0-33
     @toril.task
     async def echo(
         report: Report, at: datetime, size: Size, id: UUID, box: Box, wanted: Wanted, kind: Literal["x"], n: int | None

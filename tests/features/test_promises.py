@@ -47,7 +47,7 @@ def delayed_after(attempts: int) -> Callable[[Job | None], bool]:
 
 
 async def test_five_jobs_of_a_second_end_in_about_one(tmp_path: Path) -> None:
-    # S0-04, S0-18, S0-19, S1-01, S1-11
+    # S0-04, S0-18, S0-19, S1-01, S1-11, S1-12, S1-15
     toril = Toril(f"sqlite:///{tmp_path}/toril.db")
 
     @toril.task

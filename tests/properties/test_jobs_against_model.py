@@ -49,6 +49,8 @@ class Call(NamedTuple):
 class JobsAgainstModel(RuleBasedStateMachine):
     """One queue of one engine, and its model."""
 
+    # A02
+
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()

@@ -119,6 +119,7 @@ def test_network_file_systems_are_told_from_local_ones(tmp_path: Path) -> None:
 
 
 async def test_start_refuses_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A17
     monkeypatch.setattr("toril.engine.sqlite.engine.mount_table", lambda: [("/", "cifs")])
     with pytest.raises(UnsupportedFileSystem, match="local disk"):
         await SqliteEngine(tmp_path / "toril.db").start()
@@ -142,6 +143,7 @@ async def test_a_port_before_start_and_after_close_says_so(tmp_path: Path) -> No
 
 
 def test_migrating_twice_changes_nothing() -> None:
+    # S4-05
     connection = sqlite3.connect(":memory:", isolation_level=None)
     newest = migrations()[-1][0]
     assert migrate(connection, "memory") == newest

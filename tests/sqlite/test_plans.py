@@ -18,6 +18,7 @@ GROWING = re.compile(r"SCAN (jobs|events|logs|batches|exchanges|keyvalue)\b")
 
 @pytest.mark.parametrize("file", FILES)
 def test_statements_search_instead_of_scanning(file: str) -> None:
+    # S4-05
     connection = sqlite3.connect(":memory:", isolation_level=None)
     migrate(connection, "memory")
     for name, sql in load(file).items():

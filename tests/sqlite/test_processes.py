@@ -71,6 +71,7 @@ async def output(process: subprocess.Popen[str]) -> list[str]:
 @pytest.mark.timeout(30)
 async def test_four_processes_do_every_job_once(engine: SqliteEngine, start: Start) -> None:
     """# S0-21, S1-16: more processes need no more than being started; each job is done by exactly one."""
+    # S2-20, A17
     added = await add(engine, 4000)
     done = [await output(process) for process in [start("work", 3, 5, 15_000) for _ in range(4)]]
     assert sorted(id_ for each in done for id_ in each) == sorted(added)
@@ -89,6 +90,7 @@ async def test_writers_of_two_processes_get_fair_turns(engine: SqliteEngine, sta
 @pytest.mark.timeout(30)
 async def test_a_killed_producer_loses_no_stored_job(engine: SqliteEngine, start: Start) -> None:
     """# S0-03: every id that was answered before SIGKILL is in the store."""
+    # S0-18, S1-02
     producer = start("produce", 1_000_000)
     assert producer.stdout is not None
     answered = [(await asyncio.to_thread(producer.stdout.readline)).strip() for _ in range(300)]

@@ -46,11 +46,13 @@ def errors_in(said: str, path: Path) -> dict[int, str]:
 # The first run of a checkout has to check the whole package.
 @pytest.mark.timeout(120)
 def test_mypy_accepts_what_is_right(mypy_says: str) -> None:
+    # A09
     assert errors_in(mypy_says, ACCEPTED) == {}
 
 
 @pytest.mark.timeout(120)
 def test_mypy_refuses_what_is_wrong(mypy_says: str) -> None:
+    # A09
     found = errors_in(mypy_says, REFUSED)
     assert set(found) == expected(REFUSED), found
     assert len(found) >= 19
@@ -59,6 +61,7 @@ def test_mypy_refuses_what_is_wrong(mypy_says: str) -> None:
 @pytest.mark.timeout(120)
 def test_pyright_sees_the_same(tmp_path: Path) -> None:
     # basedpyright is pyright in a wheel: it loads nothing from elsewhere when it runs.
+    # A09
     command = Path(sys.executable).with_name("basedpyright")
     if not command.exists():
         pytest.skip("basedpyright is not installed: run make setup")

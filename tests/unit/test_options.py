@@ -26,7 +26,7 @@ LETTERS = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_char
 
 
 def test_defaults_are_three_attempts_with_growing_waits() -> None:
-    # S0-05
+    # S0-05, S3-23
     stored = decode(encode(JobOptions()))
     assert stored.attempts == 3
     assert stored.backoff is not None

@@ -44,7 +44,7 @@ TABLE: list[tuple[str, str, str, str, Any]] = [
 def test_an_option_is_read_from_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, section: str, field: str, value: Any
 ) -> None:
-    # S0-04, S0-10, S0-23, S1-08
+    # S0-04, S0-10, S0-23, S1-08, S1-29
     assert getattr(getattr(Settings(), section), field) != value
     monkeypatch.setenv(name, text)
     assert getattr(getattr(Settings(), section), field) == value
@@ -112,7 +112,7 @@ def test_which_store_is_used_and_who_decided(
     decided_by: str,
     warned: bool,
 ) -> None:
-    # S0-01, S0-08, S0-14
+    # S0-01, S0-08, S0-14, S0-10
     for name in ("REDIS_URL", "REDIS_HOST", "USE_BULLMQ", "BULLMQ_ENABLED", "REDIS_ENABLED"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():

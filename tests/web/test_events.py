@@ -234,6 +234,7 @@ async def test_other_peoples_jobs_cannot_be_followed(live: Live) -> None:
 
 # S1-06
 async def test_a_server_on_all_interfaces_is_not_given_routes_without_auth() -> None:
+    # S0-30
     async with site(auth=None) as pictures:
         for host in ("0.0.0.0", "::", "192.0.2.1"):
             with pytest.raises(AuthRequired, match="has no auth"):

@@ -41,6 +41,7 @@ def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 # S0-09 S0-17 S1-14
 async def test_a_job_is_shown_to_its_owner(pictures: Site) -> None:
+    # S1-15
     mine = await enqueue(pictures.toril)
     answer = await pictures.client.get(f"/api/jobs/{mine}", headers=ADA)
     assert answer.status_code == 200
@@ -96,6 +97,7 @@ async def test_a_failed_and_a_delayed_job_say_so(pictures: Site) -> None:
 
 # S0-15 S0-16
 async def test_stats_have_the_exact_shape_and_add_up(pictures: Site) -> None:
+    # S0-09, S1-15, S4-09
     hand = Hand(pictures.toril)
     for _ in range(2):
         await enqueue(pictures.toril)
@@ -146,6 +148,7 @@ WRITES = [*ROUTES, ("POST", "/jobs/resize")]
 async def test_every_route_wants_a_valid_token(
     pictures: Site, method: str, path: str, headers: dict[str, str], code: str
 ) -> None:
+    # S1-15
     url = "/api" + path.format(id=await enqueue(pictures.toril))
     answer = await pictures.client.request(method, url, headers=headers)
     assert error_of(answer, 401)["code"] == code
@@ -163,6 +166,7 @@ async def test_anonymous_is_told_nothing_else_first(pictures: Site) -> None:
 async def test_what_is_not_yours_looks_like_what_does_not_exist(
     pictures: Site, method: str, path: str, owner: str | None
 ) -> None:
+    # S3-27
     mine = await enqueue(pictures.toril, owner=owner)
     theirs = await pictures.client.request(method, "/api" + path.format(id=mine), headers=BOB)
     nothing = await pictures.client.request(method, "/api" + path.format(id="jnothing"), headers=BOB)
@@ -239,6 +243,7 @@ async def test_a_job_can_be_added_and_belongs_to_the_caller(pictures: Site) -> N
 
 
 async def test_arguments_that_do_not_fit_are_named(pictures: Site) -> None:
+    # S1-23
     answer = await pictures.client.post("/api/jobs/resize", headers=ADA, json={"path": "cat.png", "width": "wide"})
     error = error_of(answer, 422)
     assert error["code"] == "invalid_arguments"
@@ -316,6 +321,7 @@ async def test_a_parameter_that_is_too_long_is_named(pictures: Site) -> None:
 async def test_failures_of_the_server_tell_no_details(
     pictures: Site, monkeypatch: pytest.MonkeyPatch, raised: Exception, status: int, code: str, retryable: bool
 ) -> None:
+    # S0-27
     async def broken(*_: object) -> None:
         raise raised
 

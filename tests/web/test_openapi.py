@@ -27,6 +27,7 @@ def operations(schema: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 async def test_the_schema_is_valid_and_complete() -> None:
+    # S1-26
     async with site() as pictures:
         schema = pictures.app.openapi()
     validate(schema)
@@ -108,6 +109,7 @@ async def pictures() -> Any:
 
 # S3-38
 async def test_health_is_one_word_for_everybody_and_details_for_admins(pictures: Site) -> None:
+    # S4-09
     for path, word in (("/health/live", "live"), ("/health/ready", "ready")):
         answer = await pictures.client.get(path)
         assert (answer.status_code, answer.json()) == (200, {"status": word})

@@ -188,6 +188,7 @@ async def test_an_outcome_that_the_engine_finds_broken_becomes_a_failure(shop: W
 
 
 async def test_a_busy_queue_does_not_starve_another(shop: Workshop) -> None:  # A11
+    # S4-01
     order: list[str] = []
 
     @shop.toril.task(queue="busy")

@@ -11,6 +11,7 @@ from toril.kernel.telemetry import JobLockLost, LoopBlocked
 
 
 async def test_a_handler_that_blocks_the_loop_keeps_its_lock_and_is_named(shop: Workshop) -> None:  # A03
+    # S3-06
     runs = []
 
     @shop.toril.task()
@@ -61,6 +62,7 @@ async def test_a_loop_that_answers_is_not_reported(shop: Workshop) -> None:
 
 
 async def test_a_worker_shows_itself_while_it_lives(shop: Workshop) -> None:
+    # S4-20
     go = asyncio.Event()
 
     @shop.toril.task()

@@ -35,6 +35,7 @@ async def test_a_returned_value_is_stored_by_its_type(shop: Workshop) -> None:
 
 
 async def test_attempts_are_used_up_with_growing_waits(shop: Workshop) -> None:  # S0-05
+    # S0-18, S1-03, S1-15, S2-07, S3-03
     @shop.toril.task(attempts=3, backoff=Exponential(5.0))
     async def fail() -> None:
         raise ValueError("no luck")
@@ -114,6 +115,7 @@ async def test_never_retry_fails_at_once(shop: Workshop) -> None:
 
 
 async def test_arguments_that_do_not_fit_fail_at_once_and_say_which(shop: Workshop) -> None:
+    # S1-23
     @shop.toril.task(attempts=9)
     async def grow(size: int) -> None: ...
 

@@ -26,6 +26,7 @@ def processes(shop: Workshop) -> Workshop:
 
 
 async def test_plain_functions_run_beside_each_other_in_threads(shop: Workshop) -> None:
+    # A08
     together = threading.Barrier(4, timeout=5)
 
     @shop.toril.task()
@@ -40,6 +41,7 @@ async def test_plain_functions_run_beside_each_other_in_threads(shop: Workshop) 
 
 
 async def test_threads_are_used_again_and_never_more_than_slots(shop: Workshop) -> None:
+    # S1-29
     seen: set[str] = set()
 
     @shop.toril.task()
@@ -82,6 +84,7 @@ async def test_plain_functions_report_progress_and_log(shop: Workshop) -> None:
 
 
 async def test_a_process_is_used_again_and_is_another_one(processes: Workshop) -> None:
+    # S1-29, A08
     first, second = await cpu_tasks_enqueue(processes, "where", '{"number":1}', '{"number":2}')
     async with processes.worker(processes=1):
         results = [(await processes.finished(id)).result or "" for id in (first, second)]

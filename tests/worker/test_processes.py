@@ -82,6 +82,7 @@ async def said(child: Process, word: str) -> list[str]:
 
 
 async def test_a_killed_worker_is_taken_over(station: Station) -> None:  # S0-03 S2-23 A02
+    # S0-26, S1-02, S1-15
     first = await station.spawn()
     id = await station.enqueue("hold", '{"seconds":2}')
     await said(first, "started")

@@ -115,6 +115,7 @@ async def test_a_store_that_is_away_does_not_keep_the_worker(shop: Workshop) -> 
 
 
 async def test_the_lock_is_kept_while_a_stopping_worker_waits(shop: Workshop) -> None:
+    # S3-06
     go = asyncio.Event()
 
     @shop.toril.task()

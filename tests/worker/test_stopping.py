@@ -27,6 +27,7 @@ def assert_cancelled(job: Job) -> None:
 
 
 async def test_a_timeout_interrupts_and_counts_as_an_attempt(shop: Workshop) -> None:
+    # S4-25
     cleaned = []
 
     @shop.toril.task(timeout="50ms", attempts=2, backoff=Fixed(1))

@@ -110,6 +110,7 @@ class OutcomeCases(Cases):
 
     async def test_the_history_tells_every_run(self, stage: Stage) -> None:
         """Each run leaves a record: its number, worker, start, end, outcome and error."""  # S1-20
+        # S0-18
         worker = await stage.bring("a", State.ACTIVE)
         expected: list[tuple[object, ...]] = []
         for outcome, error in ((Retry("first", "", 0), "first"), (Retry("second", "", 0), "second"), (Done("1"), None)):
