@@ -51,8 +51,7 @@ class RedisJobStore:
 
     async def add(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
         # The store learns once per process that there is a queue of that name.
-        known = "" if queue in self._known else self._keys.queues()
-        args: list[str | int] = [batch, _BATCH_REMEMBERED_MS, known, queue, len(NewJob._fields)]
+        args: list[str | int] = [batch, _BATCH_REMEMBERED_MS, self._keys.queues(), queue, int(queue in self._known)]
         for id_, name, data, opts, timestamp, delay_ms, priority, lifo in jobs:
             args += (id_, name, data, opts, timestamp, delay_ms, priority, 1 if lifo else 0)
         flags = (await self._run(_ADD, queue, now, *args)).decode()

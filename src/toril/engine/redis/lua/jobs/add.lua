@@ -1,6 +1,6 @@
 -- Add jobs, all of them in one step.
--- KEYS[1] meta. ARGV[1..4] see lib/queue; [5] batch id, [6] how long it is remembered (ms), [7] set of known queues or '',
--- [8] queue name, [9] how many fields per job, [10..] per job: id name data opts timestamp delay priority lifo.
+-- KEYS[1] meta. ARGV[1..4] see lib/queue; [5] batch id, [6] how long it is remembered (ms), [7] set of known queues, [8]
+-- queue name, [9] '1' when the caller has put it there before, [10..] per job: id name data opts timestamp delay priority lifo.
 -- Answers '1' or '0' per job: created or there before.
 -- include: queue
 
@@ -10,6 +10,8 @@ local earlier = redis.call('GET', memory)
 if earlier then
   return earlier
 end
+-- A queue without settings is new, or was obliterated after the caller had put it in the set.
+local is_unknown = queue.unsized or ARGV[9] ~= '1'
 sized(queue)
 local total = (#ARGV - 9) / 8
 if total > 0 then
@@ -67,7 +69,7 @@ if delayed then
 end
 local answer = table.concat(created)
 redis.call('SET', memory, answer, 'PX', ARGV[6])
-if ARGV[7] ~= '' then
+if is_unknown then
   redis.call('SADD', ARGV[7], ARGV[8])
 end
 return answer
