@@ -88,6 +88,14 @@ def test_the_programs_of_a_page_run(path: Path, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+def test_every_piece_of_python_can_be_read() -> None:
+    for path in PAGES:
+        for part in parts(path):
+            if part.kind in {"python", "run"}:
+                text = "\n" * part.line + part.text
+                compile(text, shown(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("path", shown_pages("console"))
 def test_the_commands_of_a_page_are_as_shown(path: Path, tmp_path: Path) -> None:
