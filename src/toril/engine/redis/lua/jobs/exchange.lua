@@ -158,14 +158,27 @@ local function with_pending_cancel(run, fields)
   end
 end
 
+-- Most runs end well, and need little of what is stored.
+local function fields_to_end(run, key)
+  if run.cause == 'done' then
+    local few = redis.call('HMGET', key, 'ats', 'atm', 'deid', 'parentKey')
+    local parent = few[4] and redis.call('HGET', key, 'parent')
+    return { few[1], few[2], false, few[3], few[4], parent, false, false, false, few[1] }
+  end
+  return redis.call('HMGET', key, 'name', 'atm', 'priority', 'deid', 'parentKey', 'parent', 'stacktrace', 'toril:cancel', 'opts', 'ats')
+end
+
+-- Locks of runs that were accepted, to be deleted in one call.
+local spent = {}
+
 local function apply(run, lock)
   local key = base .. run.id
-  local fields = redis.call('HMGET', key, 'name', 'atm', 'priority', 'deid', 'parentKey', 'parent', 'stacktrace', 'toril:cancel', 'opts', 'ats')
+  local fields = fields_to_end(run, key)
   local code = check(run, lock, fields)
   if code ~= 'OK' then
     return code
   end
-  redis.call('DEL', key .. ':lock')
+  spent[#spent + 1] = key .. ':lock'
   run.history_field = 'toril:h' .. (fields[10] or '0')
   with_pending_cancel(run, fields)
   if run.cause == 'done' then
@@ -225,6 +238,9 @@ local function hand_in()
       seen[run.id] = true
       ours[#ours + 1] = run.id
     end
+  end
+  if #spent > 0 then
+    redis.call('DEL', unpack(spent))
   end
   if #ours > 0 then
     redis.call('SREM', base .. 'stalled', unpack(ours))

@@ -9,32 +9,18 @@
 local queue = queue_of(base)
 local most = tonumber(ARGV[9])
 
--- Jobs of other producers are left alone; they are passed over a thousand at a time.
-local function ours(ids)
-  local found = {}
-  for _, id in ipairs(ids) do
-    local opts = redis.call('HGET', base .. id, 'opts')
-    if opts and string.find(opts, '"toril":', 1, true) then
-      found[#found + 1] = id
-    end
-  end
-  return found
-end
-
 local function prune(name, age, count)
   local finished = base .. name
   local deleted = 0
   if age then
-    local old = ours(redis.call('ZRANGEBYSCORE', finished, '-inf', whole(now - age * 1000), 'LIMIT', 0, most))
-    expire(queue, finished, old)
-    deleted = #old
+    local old = redis.call('ZRANGEBYSCORE', finished, '-inf', whole(now - age * 1000), 'LIMIT', 0, most)
+    deleted = expire(queue, finished, old, true)
   end
   if count then
     local excess = redis.call('ZCARD', finished) - count
     if excess > 0 then
-      local old = ours(redis.call('ZRANGE', finished, 0, math.min(excess, most) - 1))
-      expire(queue, finished, old)
-      deleted = deleted + #old
+      local old = redis.call('ZRANGE', finished, 0, math.min(excess, most) - 1)
+      deleted = deleted + expire(queue, finished, old, true)
     end
   end
   return deleted

@@ -25,6 +25,7 @@ local function queue_of(at)
     duration = tonumber(meta[4] or ''),
     maxlen = meta[6],
     wait = at .. 'wait',
+    events = at .. 'events',
   }
   if not queue.maxlen then
     queue.maxlen = DEFAULT_EVENTS
@@ -48,7 +49,7 @@ local function sized(queue)
 end
 
 local function event(queue, ...)
-  redis.call('XADD', queue.base .. 'events', 'MAXLEN', '~', queue.maxlen, '*', 'event', ...)
+  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.maxlen, '*', 'event', ...)
 end
 
 local function held_back(queue)

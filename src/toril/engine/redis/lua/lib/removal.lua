@@ -2,11 +2,15 @@
 -- include: queue
 -- include: parents
 
+-- What a job consists of, behind its own key.
+local PARTS = { '', ':lock', ':logs', ':dependencies', ':processed', ':failed', ':unsuccessful' }
+
 local function delete_job(queue, id)
-  local key = queue.base .. id
-  return redis.call(
-    'DEL', key, key .. ':lock', key .. ':logs', key .. ':dependencies', key .. ':processed', key .. ':failed', key .. ':unsuccessful'
-  )
+  local keys = {}
+  for number, part in ipairs(PARTS) do
+    keys[number] = queue.base .. id .. part
+  end
+  return redis.call('DEL', unpack(keys))
 end
 
 -- A removed child does not hold up its parent: soft, the parent runs.
@@ -24,12 +28,36 @@ local function unlink(queue, id, fields)
   end
 end
 
-local function expire(queue, finished, ids)
-  for _, id in ipairs(ids) do
-    unlink(queue, id, redis.call('HMGET', queue.base .. id, 'parentKey', 'parent'))
-    delete_job(queue, id)
-    redis.call('ZREM', finished, id)
+-- Delete finished jobs, many in few calls; with `only_ours` those of other producers are left alone. Answers how many.
+local function expire(queue, finished, ids, only_ours)
+  local gone, keys = {}, {}
+  local function flush()
+    if #gone > 0 then
+      redis.call('DEL', unpack(keys))
+      redis.call('ZREM', finished, unpack(gone))
+      gone, keys = {}, {}
+    end
   end
+  local deleted = 0
+  for _, id in ipairs(ids) do
+    local key = queue.base .. id
+    local fields = redis.call('HMGET', key, 'parentKey', 'parent', only_ours and 'opts' or 'parent')
+    if not only_ours or (fields[3] and string.find(fields[3], '"toril":', 1, true)) then
+      if fields[1] then
+        unlink(queue, id, fields)
+      end
+      gone[#gone + 1] = id
+      for _, part in ipairs(PARTS) do
+        keys[#keys + 1] = key .. part
+      end
+      deleted = deleted + 1
+      if #gone == 100 then
+        flush()
+      end
+    end
+  end
+  flush()
+  return deleted
 end
 
 -- keepJobs: bounds by age in seconds and by count, either may be nil.
