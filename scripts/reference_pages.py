@@ -15,7 +15,7 @@ from typer.main import get_command
 from toril.cli.main import app
 from toril.jobs import states
 from toril.kernel.durations import human
-from toril.settings import DEFAULT_URL, JobSettings, Settings, WorkerSettings
+from toril.settings import DEFAULT_URL, JobSettings, RedisSettings, Settings, WorkerSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -56,8 +56,10 @@ Durations are seconds, or text such as `500ms`, `15s`, `5m`, `2h`, `7d`, `1w`; s
 _STORE = """
 ## The store
 
-The argument of `Toril(…)` decides; without it `TORIL_URL`, else the embedded file. Which one it was, and why, is
-the first line of a worker and a line in the log.
+The argument of `Toril(…)` decides; without it `TORIL_URL`; without that `REDIS_URL`, or `REDIS_HOST` with
+`REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_DB`; else the embedded file. With `USE_BULLMQ`,
+`BULLMQ_ENABLED` or `REDIS_ENABLED` set to `false` the `REDIS_` variables say nothing about jobs. Which one it was, and
+why, is the first line of a worker and a line in the log.
 
 | URL | what it is |
 |---|---|
@@ -65,6 +67,9 @@ the first line of a worker and a line in the log.
 | `sqlite:////var/lib/app/toril.db` | a file by its absolute path: four slashes |
 | `sqlite:///toril.db?durable=full` | each commit waits for the disk: survives power loss, slower |
 | `sqlite://` | memory: ends with the process, and only this process sees it |
+| `redis://user:password@host:6379/0` | Redis or Valkey; `valkey://` is the same |
+| `rediss://user:password@host:6380` | the same with TLS; `?ssl_ca_certs=/path/ca.pem` names a CA of your own |
+| `unix:///run/redis.sock?db=0` | the same by a Unix socket |
 """
 
 _CLI = """
@@ -119,7 +124,7 @@ def _settings() -> str:
     lines = [NOTE, _SETTINGS]
     url = Settings.model_fields["url"]
     lines += [*_head(), f"| `TORIL_URL` | `{DEFAULT_URL}` | {url.description} |", _STORE]
-    for section, title in ((WorkerSettings, "Workers"), (JobSettings, "Jobs")):
+    for section, title in ((WorkerSettings, "Workers"), (JobSettings, "Jobs"), (RedisSettings, "Redis")):
         prefix = section.model_config.get("env_prefix", "")
         lines += [f"## {title}", "", *_head()]
         for name, field in section.model_fields.items():

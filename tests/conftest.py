@@ -36,7 +36,8 @@ def own_surroundings() -> Iterator[None]:
         return connect_ex(self, address)
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("TORIL_") or name in {"REDIS_URL", "USE_BULLMQ"}]:
+        flags = {"USE_BULLMQ", "BULLMQ_ENABLED"}
+        for name in [name for name in os.environ if name.startswith(("TORIL_", "REDIS_")) or name in flags]:
             patch.delenv(name)
         patch.setattr(socket.socket, "connect", guarded_connect)
         patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)

@@ -59,8 +59,9 @@ class Toril:
     """The backbone of an application: its tasks, and the store where their jobs are.
 
     `url` is where jobs are stored: `sqlite:///toril.db` (beside the working directory), `sqlite:////absolute/path.db`,
-    `sqlite://` (memory); without it TORIL_URL decides, else `sqlite:///toril.db`. `imports` are modules that hold
-    further tasks; workers import them. `settings` replace the environment. Several may live in one process.
+    `sqlite://` (memory), `redis://…` (Redis or Valkey); without it TORIL_URL decides, then REDIS_URL or REDIS_HOST,
+    else `sqlite:///toril.db`. `imports` are modules that hold further tasks; workers import them. `settings` replace
+    the environment. Several may live in one process.
 
     The store is opened at the first use, or by `start`. Raises ConfigError for a URL or a setting that is wrong.
     """
@@ -80,8 +81,8 @@ class Toril:
         self.registry = Registry()
         self.imports = tuple(imports)
         self._address = store_address(url, self.settings)
-        parse_url(self._address.url)
-        self._opening = Opening(lambda: open_engine(self._address.url, telemetry=self.telemetry))
+        _check(self._address)
+        self._opening = Opening(self._engine_made)
         self._blocking = BlockingLoop()
         self._desk = Desk(self._opening.get, Watcher(self._opening.get), self._blocking, self.clock, self._signature_of)
         jobs = self.settings.jobs
@@ -259,6 +260,9 @@ class Toril:
             workers=await _live_workers(engine, self.clock.now_ms()),
         )
 
+    def _engine_made(self) -> Engine:
+        return open_engine(self._address.url, telemetry=self.telemetry, redis=self.settings.redis)
+
     async def _serve(self, queues: Sequence[str] | None, concurrency: int | None) -> None:
         async with self:
             await self.worker(queues, concurrency).run_until_stopped()
@@ -288,6 +292,16 @@ class _OpeningWorker(Worker):
         self.loop = asyncio.get_running_loop()
         await self._opening.get()
         await super().on_start()
+
+
+def _check(address: Address) -> None:
+    """Raises ConfigError for a URL that is wrong, and says where it was found."""
+    try:
+        parse_url(address.url)
+    except ConfigError as error:
+        if address.decided_by.startswith("the argument"):
+            raise
+        raise ConfigError(f"{address.decided_by}: {error}") from None
 
 
 def _worker_options(settings: Settings, concurrency: int | None, shutdown_timeout: Duration | None) -> WorkerOptions:

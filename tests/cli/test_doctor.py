@@ -129,7 +129,7 @@ def test_damage_inside_fails(url: str, path: Path) -> None:
 
 
 def test_a_wrong_url_fails_in_one_sentence() -> None:
-    found = diagnose("redis://user:hidden@localhost", exit_code=1)
+    found = diagnose("redis://user:hidden@localhost/zero", exit_code=1)
     assert found["configuration"]["level"] == "fail"
     assert "hidden" not in str(found)
 

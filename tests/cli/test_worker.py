@@ -82,7 +82,7 @@ def test_the_banner_says_who_where_and_what(start: Start, path: Path) -> None:  
 def test_without_a_variable_the_file_lies_here_and_that_is_said(start: Start, path: Path) -> None:  # S0-08, S0-14
     # S0-01, S1-12
     shown = first_lines(start(TORIL_URL=""), "new, empty database")
-    assert f"{path.parent / 'toril.db'}  (TORIL_URL is not set)" in shown
+    assert f"{path.parent / 'toril.db'}  (neither TORIL_URL nor REDIS_URL is set)" in shown
 
 
 def test_the_start_log_names_mode_and_queues(start: Start, path: Path) -> None:  # S0-13

@@ -153,7 +153,8 @@ async def test_the_start_log_names_what_was_decided(
     # S0-01, S0-08, S0-12, S0-13, S0-14, S0-27
     caplog.set_level(logging.INFO, "toril")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDIS_URL", "redis://u:hunter2@cache:6379")
+    monkeypatch.setenv("USE_BULLMQ", "true")
+    monkeypatch.setenv("REDIS_PASSWORD", "hunter2")
     monkeypatch.setenv("TORIL_WORKER_CONCURENCY", "7")
     toril = Toril()
 
@@ -163,11 +164,20 @@ async def test_the_start_log_names_what_was_decided(
     async with toril:
         await toril.start()
     warning, misspelled, started = (record.getMessage() for record in caplog.records if record.name == "toril")
-    assert warning.startswith("REDIS_URL is set, but this version of Toril has no Redis engine")
+    assert warning.startswith("USE_BULLMQ is true, but neither REDIS_URL nor REDIS_HOST is set")
     assert misspelled.startswith("TORIL_WORKER_CONCURENCY is set, but no such option exists")
-    assert f"mode sqlite, {tmp_path}/toril.db (decided by: TORIL_URL is not set)" in started
+    assert f"mode sqlite, {tmp_path}/toril.db (decided by: neither TORIL_URL nor REDIS_URL is set)" in started
     assert "queues: documentation-generation; slots per worker process: 5" in started
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["TORIL_URL", "REDIS_URL"])
+def test_a_wrong_url_is_explained_with_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # S0-25, S0-27
+    monkeypatch.setenv(name, "redis://u:hunter2@cache:6379/zero")
+    with pytest.raises(ConfigError, match=rf"^{name}: The URL 'redis://\*\*\*@cache:6379/…': database: ") as caught:
+        Toril()
+    assert "hunter2" not in str(caught.value)
 
 
 async def test_lifespan_opens_the_store_and_runs_a_worker() -> None:

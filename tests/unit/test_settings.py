@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from toril.engine.open import parse_url
 from toril.errors import ConfigError
 from toril.settings import (
     DEFAULT_URL,
+    UNSET,
     JobSettings,
     Settings,
     WorkerSettings,
@@ -37,6 +39,12 @@ TABLE: list[tuple[str, str, str, str, Any]] = [
     ("TORIL_JOBS_KEEP_FAILED", "1w", "jobs", "keep_failed", 604_800.0),
     ("TORIL_JOBS_KEEP_FAILED_MAX", "7", "jobs", "keep_failed_max", 7),
     ("TORIL_JOBS_KEEP_EVENTS", "500", "jobs", "keep_events", 500),
+    ("TORIL_REDIS_PREFIX", "{bull}", "redis", "prefix", "{bull}"),
+    ("TORIL_REDIS_WIRE", "bullmq5", "redis", "wire", "bullmq5"),
+    ("TORIL_REDIS_EVICTION", "allow", "redis", "eviction", "allow"),
+    ("TORIL_REDIS_TIMEOUT", "500ms", "redis", "timeout", 0.5),
+    ("TORIL_REDIS_MAX_RETRIES", "4", "redis", "max_retries", 4),
+    ("TORIL_REDIS_RETRY_DELAY", "100ms", "redis", "retry_delay", 0.1),
 ]
 
 
@@ -67,6 +75,11 @@ def test_the_table_holds_every_option() -> None:
         ("TORIL_JOBS_PAYLOAD_LIMIT", "big"),
         ("TORIL_JOBS_PAYLOAD_LIMIT", "0"),
         ("TORIL_JOBS_KEEP_FAILED_MAX", "-1"),
+        ("TORIL_REDIS_WIRE", "bullmq4"),
+        ("TORIL_REDIS_RETRY_DELAY", "0"),
+        ("REDIS_MAX_RETRIES", "-1"),
+        ("REDIS_RETRY_DELAY", "50ms"),
+        ("REDIS_RETRY_DELAY", "0"),
     ],
 )
 def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
@@ -74,7 +87,8 @@ def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name:
     with pytest.raises(ConfigError) as caught:
         Settings()
     assert str(caught.value).startswith(f"{name}: ")
-    assert f"got {text!r}." in str(caught.value) or f"got {float(text)}." in str(caught.value)
+    got = {f"got {text!r}.", *([f"got {float(text)}."] if text.isdigit() else [])}
+    assert any(one in str(caught.value) for one in got)
 
 
 def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,40 +100,87 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         JobSettings(keep_everything=True)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize(
+    ("environ", "retries", "delay"),
+    [
+        ({}, None, 0.05),
+        ({"REDIS_MAX_RETRIES": "3", "REDIS_RETRY_DELAY": "50"}, 3, 0.05),
+        ({"REDIS_MAX_RETRIES": "0", "REDIS_RETRY_DELAY": "200"}, 0, 0.2),
+        ({"REDIS_MAX_RETRIES": "3", "TORIL_REDIS_MAX_RETRIES": "7"}, 7, 0.05),
+        ({"REDIS_RETRY_DELAY": "200", "TORIL_REDIS_RETRY_DELAY": "1s"}, None, 1.0),
+    ],
+)
+def test_retries_have_the_names_that_others_use_too(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], retries: int | None, delay: float
+) -> None:
+    # S3-20, S4-07
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    redis = Settings().redis
+    assert (redis.max_retries, redis.retry_delay) == (retries, delay)
+
+
 REDIS = "redis://default:hunter2@cache:6379/0"
 
 
 @pytest.mark.parametrize(
     ("argument", "environ", "url", "decided_by", "warned"),
     [
-        (None, {}, DEFAULT_URL, "TORIL_URL is not set", False),
-        ("sqlite://", {"TORIL_URL": "sqlite:///x.db"}, "sqlite://", "the argument of Toril()", False),
-        (None, {"TORIL_URL": "sqlite:///x.db"}, "sqlite:///x.db", "TORIL_URL", False),
-        (None, {"TORIL_URL": "sqlite:///x.db", "REDIS_URL": REDIS}, "sqlite:///x.db", "TORIL_URL", False),
-        (None, {"TORIL_URL": ""}, DEFAULT_URL, "TORIL_URL is not set", False),
-        (None, {"REDIS_URL": REDIS}, DEFAULT_URL, "TORIL_URL is not set", True),
-        (None, {"REDIS_HOST": "cache"}, DEFAULT_URL, "TORIL_URL is not set", True),
-        (None, {"REDIS_URL": REDIS, "USE_BULLMQ": "false"}, DEFAULT_URL, "TORIL_URL is not set", False),
-        (None, {"REDIS_URL": REDIS, "REDIS_ENABLED": "0"}, DEFAULT_URL, "TORIL_URL is not set", False),
-        (None, {"REDIS_URL": REDIS, "USE_BULLMQ": "true"}, DEFAULT_URL, "TORIL_URL is not set", True),
+        (None, {}, DEFAULT_URL, UNSET, ""),
+        ("sqlite://", {"TORIL_URL": "sqlite:///x.db"}, "sqlite://", "the argument of Toril()", ""),
+        (None, {"TORIL_URL": "sqlite:///x.db"}, "sqlite:///x.db", "TORIL_URL", ""),
+        (None, {"TORIL_URL": "sqlite:///x.db", "REDIS_URL": REDIS}, "sqlite:///x.db", "TORIL_URL", ""),
+        (None, {"TORIL_URL": REDIS, "USE_BULLMQ": "false"}, REDIS, "TORIL_URL", ""),
+        (None, {"TORIL_URL": "", "REDIS_URL": ""}, DEFAULT_URL, UNSET, ""),
+        (None, {"REDIS_URL": REDIS}, REDIS, "REDIS_URL", ""),
+        (None, {"REDIS_URL": REDIS, "USE_BULLMQ": "true"}, REDIS, "REDIS_URL", ""),
+        (None, {"REDIS_URL": REDIS, "REDIS_HOST": "other"}, REDIS, "REDIS_URL", ""),
+        (None, {"REDIS_URL": REDIS, "USE_BULLMQ": "false"}, DEFAULT_URL, f"USE_BULLMQ is false, {UNSET}", ""),
+        (None, {"REDIS_URL": REDIS, "BULLMQ_ENABLED": "No"}, DEFAULT_URL, f"BULLMQ_ENABLED is No, {UNSET}", ""),
+        (None, {"REDIS_HOST": "cache", "REDIS_ENABLED": "0"}, DEFAULT_URL, f"REDIS_ENABLED is 0, {UNSET}", ""),
+        (None, {"REDIS_HOST": "cache"}, "redis://cache:6379/0", "REDIS_HOST", ""),
+        (None, {"REDIS_HOST": "::1", "REDIS_PORT": "6380", "REDIS_DB": "2"}, "redis://[::1]:6380/2", "REDIS_HOST", ""),
+        (
+            None,
+            {"REDIS_HOST": "cache", "REDIS_PASSWORD": "hunter2/@:"},
+            "redis://:hunter2%2F%40%3A@cache:6379/0",
+            "REDIS_HOST",
+            "",
+        ),
+        (
+            None,
+            {"REDIS_HOST": "cache", "REDIS_USERNAME": "ann", "REDIS_PASSWORD": "hunter2"},
+            "redis://ann:hunter2@cache:6379/0",
+            "REDIS_HOST",
+            "",
+        ),
+        (None, {"USE_BULLMQ": "true"}, DEFAULT_URL, UNSET, "USE_BULLMQ is true, but neither REDIS_URL nor REDIS_HOST"),
+        (None, {"REDIS_ENABLED": "1"}, DEFAULT_URL, UNSET, "REDIS_ENABLED is 1, but neither REDIS_URL nor REDIS_HOST"),
     ],
 )
 def test_which_store_is_used_and_who_decided(
-    monkeypatch: pytest.MonkeyPatch,
     argument: str | None,
     environ: dict[str, str],
     url: str,
     decided_by: str,
-    warned: bool,
+    warned: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # S0-01, S0-08, S0-14, S0-10
-    for name in ("REDIS_URL", "REDIS_HOST", "USE_BULLMQ", "BULLMQ_ENABLED", "REDIS_ENABLED"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    address = store_address(argument, Settings())
-    assert (address.url, address.decided_by, address.warning is not None) == (url, decided_by, warned)
-    assert "hunter2" not in str(address.warning)
+    # S0-01, S0-08, S0-14, S0-10, S0-11
+    if "TORIL_URL" in environ:
+        monkeypatch.setenv("TORIL_URL", environ["TORIL_URL"])
+    address = store_address(argument, Settings(), environ)
+    assert (address.url, address.decided_by) == (url, decided_by)
+    assert (address.warning or "").startswith(warned)
+    assert bool(address.warning) == bool(warned)
+    assert "hunter2" not in f"{address.warning}{address.decided_by}"
+    parse_url(address.url)
+
+
+@pytest.mark.parametrize(("name", "text"), [("REDIS_PORT", "hunter2"), ("REDIS_DB", "-1")])
+def test_parts_of_an_address_that_are_no_numbers_are_named(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: expected a number"):
+        store_address(None, Settings(), {"REDIS_HOST": "cache", name: text})
 
 
 def test_a_misspelled_variable_is_told() -> None:

@@ -17,8 +17,10 @@ from rich.table import Table
 from toril.app import Toril
 from toril.cli.options import needed_app
 from toril.cli.screen import plain, say, show
+from toril.engine.protocol import Engine
 from toril.errors import ConfigError
 from toril.kernel.durations import seconds
+from toril.settings import UNSET
 from toril.worker.shutdown import StopSignals, stop_with_parent
 from toril.worker.supervisor import PARENT_VARIABLE, run, run_processes, worker_command
 from toril.worker.worker import Worker
@@ -115,7 +117,7 @@ def _banner(
     each = f"{slots} in each of {processes} processes, {slots * processes} together" if processes > 1 else str(slots)
     facts = [
         ("worker", escape(one.id) if one is not None else f"{processes} processes"),
-        ("mode", f"{engine.name}, {'embedded file' if engine.capabilities.durable else 'in memory'}"),
+        ("mode", engine.name if engine.name == "redis" else f"{engine.name}, {_kept(engine)}"),
         ("store", f"{plain(engine.location)}  [dim]({_why(toril)})[/]"),
         *((("queues" if not index else ""), _queue(queue, tasks[queue])) for index, queue in enumerate(served)),
         ("slots", each),
@@ -134,9 +136,13 @@ def _banner(
     sys.stdout.flush()
 
 
+def _kept(engine: Engine) -> str:
+    return "embedded file" if engine.capabilities.durable else "in memory"
+
+
 def _why(toril: Toril) -> str:
-    address = toril.address
-    return "TORIL_URL is not set" if address.decided_by == "TORIL_URL is not set" else f"from {address.decided_by}"
+    decided_by = toril.address.decided_by
+    return decided_by if decided_by.endswith(UNSET) else f"from {decided_by}"
 
 
 def _queue(queue: str, tasks: list[str]) -> str:

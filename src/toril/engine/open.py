@@ -14,6 +14,7 @@ from toril.engine.protocol import Engine
 from toril.engine.traced import TracedEngine
 from toril.errors import ConfigError, EngineClosed
 from toril.kernel.telemetry import Telemetry
+from toril.settings import RedisSettings
 
 _FORMS = (
     "expected sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// (in memory) or "
@@ -37,13 +38,15 @@ class RedisUrl(NamedTuple):
     url: str
 
 
-def open_engine(url: str, *, telemetry: Telemetry) -> Engine:
-    """The engine of a URL, not started, with telemetry around it. Raises ConfigError, without showing a password."""
+def open_engine(url: str, *, telemetry: Telemetry, redis: RedisSettings | None = None) -> Engine:
+    """The engine of a URL, not started, with telemetry around it. `redis` says how a Redis is used where the URL does
+    not. Raises ConfigError, without showing a password.
+    """
     address = parse_url(url)
     if isinstance(address, RedisUrl):
         from toril.engine.redis.engine import engine_of
 
-        return TracedEngine(engine_of(address.url), telemetry)
+        return TracedEngine(engine_of(address.url, redis), telemetry)
     from toril.engine.sqlite.engine import SqliteEngine
 
     return TracedEngine(SqliteEngine(address.path, full=address.full), telemetry)

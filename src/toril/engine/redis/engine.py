@@ -21,6 +21,7 @@ from toril.engine.redis.keyvalue import RedisKeyValueStore
 from toril.engine.redis.link import ClientOptions
 from toril.engine.redis.server import Server, check, look
 from toril.errors import ConfigError, EngineClosed, TorilError
+from toril.settings import RedisSettings
 
 Wire = Literal["auto", "bullmq5", "bullmq6"]
 
@@ -131,18 +132,29 @@ class _Parts:
         self.bus: Bus = RedisBus(clients, keys)
 
 
-def engine_of(url: str) -> RedisEngine:
+def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:
     """The engine that a URL asks for, not started. Raises ConfigError, without showing a password.
 
-    Besides those of `parse_address` the URL's options are: `prefix`, `wire` and `eviction=allow`.
+    Besides those of `parse_address` the URL's options are: `prefix`, `wire` and `eviction=allow`. They win over
+    `settings`.
     """
     address = parse_address(url, own_options=OWN_OPTIONS)
-    options = address.options
-    eviction = options.get("eviction", "refuse")
+    options, given = address.options, settings or RedisSettings()
+    eviction = options.get("eviction", given.eviction)
     if eviction not in {"allow", "refuse"}:
         raise ConfigError(f"{address.redacted}: eviction: expected allow or refuse, got {eviction!r}.")
-    wire, prefix = options.get("wire", "auto"), options.get("prefix", DEFAULT_PREFIX)
-    return RedisEngine(address, prefix=prefix, wire=wire, allow_eviction=eviction == "allow")
+    return RedisEngine(
+        address,
+        prefix=options.get("prefix", given.prefix),
+        wire=options.get("wire", given.wire),
+        allow_eviction=eviction == "allow",
+        client=ClientOptions(
+            timeout_s=given.timeout,
+            connect_timeout_s=given.timeout,
+            backoff_s=given.retry_delay,
+            max_retries=given.max_retries,
+        ),
+    )
 
 
 def _shown(server: Server) -> dict[str, Any]:
