@@ -9,6 +9,7 @@ from toril.engine.ports.bus import Bus
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.schedules import ScheduleStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,9 @@ class Engine(Protocol):
 
     @property
     def bus(self) -> Bus: ...
+
+    @property
+    def schedules(self) -> ScheduleStore: ...
 
     async def start(self) -> None:
         """Open the store, check it, bring its schema up to date. Starting twice is once."""

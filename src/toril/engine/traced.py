@@ -12,6 +12,7 @@ from toril.engine.ports.bus import Bus
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Engine, Health
 from toril.errors import TorilError
 from toril.kernel.telemetry import PortCalled, Telemetry
@@ -43,6 +44,10 @@ class TracedEngine:
     @property
     def bus(self) -> Bus:
         return cast(Bus, self._port("bus", Bus, self.inner.bus))
+
+    @property
+    def schedules(self) -> ScheduleStore:
+        return cast(ScheduleStore, self._port("schedules", ScheduleStore, self.inner.schedules))
 
     async def start(self) -> None:
         await _traced("engine", "start", self.inner.start, self._telemetry)()

@@ -26,6 +26,7 @@ class TakenJob(NamedTuple):
 
     `attempts_made` are the finished attempts, `starts` the times started, this start included, `stalls` the times that
     its worker vanished. `deferred_failure` is a reason with which the worker must fail the job without running it.
+    `schedule` is the id of the schedule that planned the job.
     """
 
     id: str
@@ -37,6 +38,7 @@ class TakenJob(NamedTuple):
     starts: int
     stalls: int
     deferred_failure: str | None
+    schedule: str | None = None
 
 
 class CancelRequest(NamedTuple):

@@ -34,7 +34,9 @@ _log = logging.getLogger("toril.telemetry")
 
 
 class PortCalled(NamedTuple):
-    """`port` is `jobs`, `inspect`, `keyvalue`, `bus` or `engine`; `error` the code of what was raised, else None."""
+    """`port` is `jobs`, `inspect`, `keyvalue`, `bus`, `schedules` or `engine`; `error` the code of what was raised, or
+    None.
+    """
 
     port: str
     method: str

@@ -10,6 +10,7 @@ from toril.engine.ports.bus import Bus
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Capabilities, Engine, Health
 from toril.engine.redis.address import Address, parse_address
 from toril.engine.redis.bus import RedisBus
@@ -19,6 +20,7 @@ from toril.engine.redis.jobs import RedisJobStore
 from toril.engine.redis.keys import DEFAULT_PREFIX, Keys
 from toril.engine.redis.keyvalue import RedisKeyValueStore
 from toril.engine.redis.link import ClientOptions
+from toril.engine.redis.schedules import RedisScheduleStore
 from toril.engine.redis.server import Server, check, look
 from toril.errors import ConfigError, EngineClosed, TorilError
 from toril.settings import RedisSettings
@@ -78,6 +80,10 @@ class RedisEngine:
     def bus(self) -> Bus:
         return self._opened().bus
 
+    @property
+    def schedules(self) -> ScheduleStore:
+        return self._opened().schedules
+
     async def start(self) -> None:
         if self._parts is not None:
             return
@@ -130,6 +136,7 @@ class _Parts:
         self.inspect: JobInspector = RedisJobInspector(clients, keys, wire)
         self.keyvalue: KeyValueStore = RedisKeyValueStore(clients, keys)
         self.bus: Bus = RedisBus(clients, keys)
+        self.schedules: ScheduleStore = RedisScheduleStore(clients, keys, wire)
 
 
 def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:

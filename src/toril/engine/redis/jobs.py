@@ -194,6 +194,7 @@ def _taken(id_: bytes, fields: Sequence[bytes | None]) -> TakenJob:
         _number(starts),
         _number(stalls),
         None if deferred is None else _text(deferred),
+        _text(fields[8]) or None,
     )
 
 

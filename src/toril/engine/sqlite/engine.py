@@ -14,6 +14,7 @@ from toril.engine.ports.bus import Bus
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Capabilities, Engine, Health
 from toril.engine.sqlite.bus import SqliteBus
 from toril.engine.sqlite.connection import SqliteThread, connect
@@ -23,6 +24,7 @@ from toril.engine.sqlite.inspect import SqliteJobInspector
 from toril.engine.sqlite.jobs import SqliteJobStore
 from toril.engine.sqlite.keyvalue import SqliteKeyValueStore
 from toril.engine.sqlite.migrate import migrate
+from toril.engine.sqlite.schedules import SqliteScheduleStore
 from toril.engine.sqlite.ticket import Ticket
 from toril.engine.sqlite.wakeups import Wakeups
 from toril.errors import ConfigError, EngineClosed, StoreCorrupt, StoreReadOnly, TorilError
@@ -64,6 +66,10 @@ class SqliteEngine:
     @property
     def bus(self) -> Bus:
         return self._opened().bus
+
+    @property
+    def schedules(self) -> ScheduleStore:
+        return self._opened().schedules
 
     @property
     def fresh(self) -> bool:
@@ -127,6 +133,7 @@ class _Parts:
         self.inspect: JobInspector = SqliteJobInspector(self.writer, self.reader)
         self.keyvalue: KeyValueStore = SqliteKeyValueStore(self.writer, self.reader)
         self.bus: Bus = SqliteBus(self.reader, self.wakeups)
+        self.schedules: ScheduleStore = SqliteScheduleStore(self.writer, self.reader)
 
     def close(self) -> None:
         self.reader.close()

@@ -114,22 +114,24 @@ class SqliteJobInspector:
             tx.run(_SQL["clear"], seqs=codec.encode([job[1] for job in jobs]))
             put_in_line(tx, queue_id, [(job[1], job[3]) for job in jobs], now)
 
-        return await self._change(queue, ids, lambda state, _: state in (COMPLETED, FAILED), change)
+        return await self._change(queue, ids, lambda state, *_: state in (COMPLETED, FAILED), change)
 
     async def promote(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:
             put_in_line(tx, queue_id, [(job[1], job[3]) for job in jobs], now)
 
-        return await self._change(queue, ids, lambda state, _: state == DELAYED, change)
+        return await self._change(queue, ids, lambda state, *_: state == DELAYED, change)
 
     async def remove(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:
             tx.run(_SQL["delete"], seqs=codec.encode([job[1] for job in jobs]))
             emit(tx, queue_id, [(REMOVED, ids[job[0]], now, job[2], None) for job in jobs])
 
-        return await self._change(
-            queue, ids, lambda state, place: state != ACTIVE or place <= now, change, Changed.MISSING
-        )
+        def allowed(state: int, place: int, planned: int) -> bool:
+            # Without the run that it has planned a schedule would stop for good.
+            return not planned and (state != ACTIVE or place <= now)
+
+        return await self._change(queue, ids, allowed, change, Changed.MISSING)
 
     async def drain(self, queue: str, *, delayed: bool, now: int, limit: int = 1000) -> int:
         states = codec.encode([WAITING, PRIORITIZED, *([DELAYED] if delayed else [])])
@@ -175,11 +177,13 @@ class SqliteJobInspector:
         self,
         queue: str,
         ids: Sequence[str],
-        allowed: Callable[[int, int], bool],
+        allowed: Callable[[int, int, int], bool],
         change: Callable[[Transaction, int, Sequence[_Found]], None],
         again: Changed = Changed.REFUSED,
     ) -> tuple[Changed, ...]:
-        """Change jobs whose state and place allow it. `again` answers a job that is named a second time."""
+        """Change jobs that `allowed(state, place, planned by a schedule)` lets through. `again` answers a job that is
+        named a second time.
+        """
 
         def operation(tx: Transaction) -> tuple[Changed, ...]:
             row = tx.row(_SQL["queue"], queue=queue)
@@ -188,14 +192,14 @@ class SqliteJobInspector:
             codes = [Changed.MISSING] * len(ids)
             jobs: dict[int, _Found] = {}
             found = codec.decode(tx.value(_SQL["some"], ids=codec.encode(ids), queue=row[0]))
-            for number, seq, state, priority, place in sorted(found):
+            for number, seq, state, priority, place, planned in sorted(found):
                 if seq in jobs:
                     codes[number] = again
-                elif allowed(state, place):
+                elif allowed(state, place, planned):
                     codes[number] = Changed.OK
                     jobs[seq] = (number, seq, state, priority)
                 else:
-                    codes[number] = Changed.LOCKED if state == ACTIVE else Changed.REFUSED
+                    codes[number] = Changed.LOCKED if state == ACTIVE and not planned else Changed.REFUSED
             if jobs:
                 change(tx, row[0], list(jobs.values()))
                 tx.touched |= {f"w:{queue}", f"e:{queue}"}
@@ -221,7 +225,7 @@ def _obliterate(tx: Transaction, queue: str, force: bool, limit: int) -> tuple[i
         return 0, False
     if tx.run(_SQL["obliterate_events"], queue=row[0], limit=limit * 5) == limit * 5:
         return 0, False
-    for name in ("obliterate_exchanges", "obliterate_number", "obliterate_queue"):
+    for name in ("obliterate_exchanges", "obliterate_schedules", "obliterate_number", "obliterate_queue"):
         tx.run(_SQL[name], queue=row[0])
     tx.touched.add(f"e:{queue}")
     return 0, True

@@ -13,6 +13,7 @@ from toril.engine.ports.bus import Bus, Event
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import Added, Code, Exchanged, Finish, JobStore, Lock
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Engine
 from toril.errors import EngineClosed
 from toril.jobs.model import Counts, Job, NewJob, TakenJob
@@ -136,6 +137,10 @@ class Stage:
     @property
     def bus(self) -> Bus:
         return self.engine.bus
+
+    @property
+    def schedules(self) -> ScheduleStore:
+        return self.engine.schedules
 
     async def elapse(self, ms: int) -> None:
         """Let time pass."""

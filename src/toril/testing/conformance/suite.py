@@ -22,7 +22,9 @@ from toril.testing.conformance.racing import RacingCases
 from toril.testing.conformance.removal import RemovalCases
 from toril.testing.conformance.replay import ReplayCases
 from toril.testing.conformance.reports import ReportCases
+from toril.testing.conformance.reschedule import RescheduleCases
 from toril.testing.conformance.retention import RetentionCases
+from toril.testing.conformance.schedules import ScheduleCases
 from toril.testing.conformance.shared import DurableCases, SharedCases
 from toril.testing.conformance.stalled import StalledCases
 from toril.testing.conformance.waking import WakingCases
@@ -50,6 +52,8 @@ class Conformance(
     LostReplyCases,
     OddInputCases,
     WakingCases,
+    ScheduleCases,
+    RescheduleCases,
     RacingCases,
     SharedCases,
     DurableCases,

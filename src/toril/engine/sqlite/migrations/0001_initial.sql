@@ -60,6 +60,8 @@ CREATE TABLE jobs (
     cancel TEXT,
     -- JSON objects, one per run, joined by commas
     history TEXT,
+    -- the id of the schedule that planned it
+    schedule TEXT,
     UNIQUE (id, queue)
 ) STRICT;
 
@@ -67,6 +69,27 @@ CREATE INDEX jobs_place ON jobs (queue, state, place);
 CREATE INDEX jobs_cancel ON jobs (queue) WHERE cancel IS NOT NULL AND state = 4;
 
 CREATE INDEX jobs_foreign ON jobs (queue, state) WHERE foreign_made = 1;
+
+-- A schedule has planned the job `repeat:<id>:<next>`.
+CREATE TABLE schedules (
+    queue INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    next INTEGER NOT NULL,
+    planned INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    data TEXT NOT NULL,
+    opts TEXT NOT NULL,
+    every INTEGER,
+    pattern TEXT,
+    tz TEXT,
+    most INTEGER,
+    start INTEGER,
+    until INTEGER,
+    phase INTEGER NOT NULL,
+    PRIMARY KEY (queue, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX schedules_next ON schedules (queue, next);
 
 CREATE TABLE logs (
     job INTEGER NOT NULL,

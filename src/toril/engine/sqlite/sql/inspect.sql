@@ -44,7 +44,11 @@ WHERE jobs.id = :id AND queues.name = :queue
 UPDATE queues SET paused = :paused WHERE id = :queue AND paused <> :paused
 
 -- name: some
-SELECT json_group_array(json_array(asked.key, seq, state, priority, place))
+SELECT json_group_array(json_array(asked.key, seq, state, priority, place,
+    schedule IS NOT NULL AND EXISTS (
+        SELECT 1 FROM schedules AS s
+        WHERE s.queue = :queue AND s.id = jobs.schedule AND jobs.id = 'repeat:' || s.id || ':' || s.next
+    )))
 FROM json_each(:ids) AS asked CROSS JOIN jobs ON jobs.id = asked.value AND jobs.queue = :queue
 
 -- name: clear
@@ -58,7 +62,10 @@ DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(:seqs))
 
 -- name: drain
 DELETE FROM jobs WHERE seq IN (
-    SELECT seq FROM jobs WHERE queue = :queue AND state IN (SELECT value FROM json_each(:states)) LIMIT :limit
+    SELECT seq FROM jobs
+    WHERE queue = :queue AND state IN (SELECT value FROM json_each(:states))
+    AND (schedule IS NULL OR id NOT IN (SELECT 'repeat:' || s.id || ':' || s.next FROM schedules AS s WHERE s.queue = :queue))
+    LIMIT :limit
 )
 
 -- name: clean_finished
@@ -70,6 +77,7 @@ DELETE FROM jobs WHERE seq IN (
 DELETE FROM jobs WHERE seq IN (
     SELECT seq FROM jobs
     WHERE queue = :queue AND state = :state AND created <= :before AND (state <> 4 OR place <= :now)
+        AND (schedule IS NULL OR id NOT IN (SELECT 'repeat:' || s.id || ':' || s.next FROM schedules AS s WHERE s.queue = :queue))
     ORDER BY created, seq LIMIT :limit
 )
 
@@ -81,6 +89,9 @@ DELETE FROM events WHERE queue = :queue AND id IN (SELECT id FROM events WHERE q
 
 -- name: obliterate_exchanges
 DELETE FROM exchanges WHERE queue = :queue
+
+-- name: obliterate_schedules
+DELETE FROM schedules WHERE queue = :queue
 
 -- name: obliterate_number
 INSERT OR REPLACE INTO obliterated (name, event) SELECT name, event FROM queues WHERE id = :queue

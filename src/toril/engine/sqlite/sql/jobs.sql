@@ -85,7 +85,7 @@ UPDATE jobs SET
 WHERE seq IN (SELECT value FROM json_each(:seqs))
 
 -- name: taken
-SELECT json_group_array(json_array(jobs.id, name, data, opts, created, attempts, starts, stalls, deferred))
+SELECT json_group_array(json_array(jobs.id, name, data, opts, created, attempts, starts, stalls, deferred, schedule))
 FROM json_each(:seqs) AS asked CROSS JOIN jobs ON jobs.seq = asked.value
 WHERE state = 4 AND token = :token
 
