@@ -208,13 +208,27 @@ async def test_node_obliterates_what_toril_ran(node: Peer, toril: Toril, empty: 
     assert [key for key in left if empty.ttl(key) < 0] in ([], ["toril:bull:queues"])
 
 
-@pytest.mark.xfail(strict=True, reason="the blocking connection of a worker carries no name yet")
+async def seen_workers(node: Peer, queue: str, number: int) -> list[str]:
+    """The names under which Node sees so many workers of a queue. The last one may be about to connect, or gone."""
+    while len(found := await node.queue(queue, "getWorkers")) != number:
+        pass
+    return sorted(worker["rawname"].partition(":w:")[2] for worker in found)
+
+
 async def test_workers_of_toril_are_seen_by_node(node: Peer, toril: Toril) -> None:
-    await node.ask("listen", queue=QUEUE)
-    async with toril.worker():
-        await finished(node, await add(node, "double", {"n": 1}))
-        # By now the worker has waited for work.
-        assert len(await node.queue(QUEUE, "getWorkers")) == 1
+    """Each once per queue, idle or busy, for as long as they work."""
+    await add(node, "nap", {"ms": 3_000})
+    async with toril.worker(queues=[QUEUE, "second"], concurrency=1) as one:
+        assert await seen_workers(node, QUEUE, 1) == [one.id]
+        assert await seen_workers(node, "second", 1) == [one.id]
+        async with toril.worker(queues=["second", "third"]) as other:
+            assert await seen_workers(node, "second", 2) == sorted([one.id, other.id])
+            assert len(await node.queue(QUEUE, "getWorkers")) == 1
+            assert await seen_workers(node, "third", 1) == [other.id]
+            await one.stop(0.1)
+            assert await seen_workers(node, "second", 1) == [other.id]
+            assert await seen_workers(node, QUEUE, 0) == []
+    assert await seen_workers(node, "third", 0) == []
 
 
 @pytest.mark.parametrize(

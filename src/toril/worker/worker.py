@@ -6,10 +6,11 @@ import asyncio
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 
 from toril.engine.protocol import Engine
-from toril.errors import ConfigError
+from toril.errors import ConfigError, EngineError
 from toril.jobs.model import TakenJob
 from toril.kernel.clock import Clock
 from toril.kernel.ids import token_hex
@@ -159,6 +160,7 @@ class Worker(Service):
         for pump in self._pumps:
             self.supervise(f"listen {pump.queue}", pump.listen)
             self.supervise(f"reports {pump.queue}", pump.reports.run)
+        self.supervise("attend", lambda: outage.endure("attend", lambda: store.attend(self.id, self.queues)))
         self.supervise("recover", maintenance.recover)
         self.supervise("prune", maintenance.prune)
         telemetry.emit(WorkerStarted(self.id, self.queues, options.concurrency))
@@ -178,6 +180,8 @@ class Worker(Service):
         self._processes.close()
         self._threads.close()
         await self._heartbeat.stop()
+        with suppress(EngineError):
+            await self._engine.jobs.leave(self.id)
         # Cleared at the end and not at the begin: whoever asks before the start is over means this run.
         self._hurry.clear()
         self._stop_asked.clear()

@@ -204,6 +204,19 @@ class JobStore(Protocol):
         dropped."""
         ...
 
+    async def attend(self, worker: str, queues: Sequence[str]) -> None:
+        """Say that a worker serves these queues, to whoever counts workers by other means than Toril's presence
+        entries. Lasts until `leave`, or the end of the process. Attending twice is once.
+
+        Called in the event loop that will wait for work. Waits for nothing: a store that is away is told when it is
+        back.
+        """
+        ...
+
+    async def leave(self, worker: str) -> None:
+        """Take back what `attend` said, in the same event loop. A worker that never attended may leave."""
+        ...
+
     async def wait_for_work(self, queues: Sequence[str], *, timeout: float) -> frozenset[str]:
         """Wait until some of `queues` may have work, or `timeout` seconds have passed. Answers which may; may wake for
         nothing.

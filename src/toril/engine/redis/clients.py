@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -41,16 +41,25 @@ class _Connections:
     client: RedisClient
     life: AsyncGenerator[None, None] | None = None
     work: WorkWaiter | None = None
+    work_on: BlockingClient | None = None
+    unheard: frozenset[str] = frozenset()
     events: EventWaiter | None = None
     blocking: list[BlockingClient] = field(default_factory=list)
+    attending: dict[str, list[BlockingClient]] = field(default_factory=dict)
 
     async def close(self) -> None:
-        for waiter in (self.work, self.events):
-            if waiter is not None:
-                await waiter.close()
-        for blocking in self.blocking:
-            await blocking.close(timeout_s=0)
-        await self.client.close()
+        try:
+            if self.work is not None:
+                await self.work.close()
+            if self.events is not None:
+                await self.events.close()
+            for blocking in self.blocking:
+                await blocking.close(timeout_s=0)
+            await self.client.close()
+        finally:
+            # A loop that comes to its end meanwhile cancels this, too.
+            for client in (*self.blocking, self.client):
+                client.drop("the engine was closed")
 
 
 class Clients:
@@ -79,9 +88,37 @@ class Clients:
     async def waiter(self) -> WorkWaiter:
         """Who waits for work on the running loop."""
         connections = await self._connections()
-        if connections.work is None:
-            connections.work = WorkWaiter(self._blocking(connections), connections.client)
-        return connections.work
+        return connections.work or self._work(connections, self._blocking(connections))
+
+    async def attend(self, worker: str, names: Sequence[str]) -> None:
+        """Have connections of the running loop carry these names until `leave`, without waiting for any of them.
+
+        The one that waits for work carries the first, unless it carries another worker's.
+        """
+        connections = await self._connections()
+        if worker in connections.attending:
+            return
+        carriers = connections.attending.setdefault(worker, [])
+        for name in names:
+            # Only one of them is heard of in the log when the server is away: the client that does the work.
+            carrier = self._blocking(connections, name=name, quiet=bool(carriers) or connections.work is not None)
+            if connections.work is None:
+                self._work(connections, carrier)
+            carrier.call("PING", repeatable=True).add_done_callback(_consume)
+            carriers.append(carrier)
+
+    async def leave(self, worker: str) -> None:
+        """Let go of the connections that carry the names of a worker on the running loop."""
+        connections = self._by_loop.get(asyncio.get_running_loop())
+        if connections is None:
+            return
+        for carrier in connections.attending.pop(worker, ()):
+            connections.blocking.remove(carrier)
+            if carrier is connections.work_on and connections.work is not None:
+                # Others who wait are woken, and wait on a connection without a name from now on.
+                work, connections.work = connections.work, None
+                connections.unheard = await work.close()
+            await carrier.close(timeout_s=0)
 
     async def event_waiter(self) -> EventWaiter:
         """Who waits for events on the running loop."""
@@ -135,9 +172,15 @@ class Clients:
                 self._by_loop.pop(loop, None)
             await connections.close()
 
-    def _blocking(self, connections: _Connections) -> BlockingClient:
+    def _work(self, connections: _Connections, blocking: BlockingClient) -> WorkWaiter:
+        connections.work_on = blocking
+        connections.work = WorkWaiter(blocking, connections.client, connections.unheard)
+        return connections.work
+
+    def _blocking(self, connections: _Connections, *, name: str | None = None, quiet: bool = False) -> BlockingClient:
         # It waits most of the time, so it needs no PING to know that the connection lives.
-        blocking = BlockingClient(self._address, options=replace(self._options, ping_after_s=None))
+        options = replace(self._options, ping_after_s=None, name=name or self._options.name, quiet=quiet)
+        blocking = BlockingClient(self._address, options=options)
         connections.blocking.append(blocking)
         return blocking
 
@@ -146,6 +189,12 @@ class Clients:
 
     async def _run(self, script: Script, key: str, args: tuple[bytes | str | int, ...]) -> Any:
         return await run(await self.client(), script, key, *args)
+
+
+def _consume(future: asyncio.Future[Any]) -> None:
+    # Connecting goes on, whatever became of the first word.
+    if not future.cancelled():
+        future.exception()
 
 
 async def _end(connections: _Connections) -> None:

@@ -133,6 +133,12 @@ class RedisJobStore:
         if args:
             await self._run(_REPORT, queue, now, *args)
 
+    async def attend(self, worker: str, queues: Sequence[str]) -> None:
+        await self._clients.attend(worker, [self._keys.worker_name(queue, worker) for queue in queues])
+
+    async def leave(self, worker: str) -> None:
+        await self._clients.leave(worker)
+
     async def wait_for_work(self, queues: Sequence[str], *, timeout: float) -> frozenset[str]:
         waiter = await self._clients.waiter()
         return await waiter.wait({queue: self._keys.queue(queue) for queue in queues}, timeout)

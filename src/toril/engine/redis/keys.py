@@ -60,6 +60,7 @@ class Keys:
         """A value of the key-value port."""
         return f"toril:kv:{key}"
 
-    def worker_name(self, queue: str) -> str:
-        """The name that a worker's blocking connection carries, so that BullMQ counts it."""
-        return f"{self.prefix(queue)}:{base64.b64encode(queue.encode()).decode()}"
+    def worker_name(self, queue: str, worker: str) -> str:
+        """The name that one connection of a worker carries for each queue, so that BullMQ counts it."""
+        name = "".join(letter if "!" <= letter <= "~" else "_" for letter in worker)
+        return f"{self.prefix(queue)}:{base64.b64encode(queue.encode()).decode()}:w:{name}"

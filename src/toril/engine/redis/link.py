@@ -36,7 +36,8 @@ class ClientOptions:
     failed attempts the waiting calls fail instead of using up their deadlines (None: they wait) · `silence_s`: a
     connection on which a reply is overdue is dropped when nothing at all came for so long · `ping_after_s`: an idle
     connection is PINGed after so long (None: never) · `max_waiting`, `max_waiting_bytes`: calls that may wait for a
-    connection, or for a server that does not read · `name`: the connection's name in CLIENT LIST.
+    connection, or for a server that does not read · `name`: the connection's name in CLIENT LIST ·
+    `quiet`: no lines in the log, for a connection that is away together with a louder one.
     """
 
     timeout_s: float = 5.0
@@ -49,6 +50,7 @@ class ClientOptions:
     max_waiting: int = 100_000
     max_waiting_bytes: int = 64 * 1024 * 1024
     name: str | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +177,13 @@ class Link:
             gap = _LINE_S
         else:
             gap = _STILL_AWAY_S
-        if now - self._said >= gap:
+        if now - self._said >= gap and not self._options.quiet:
             self._said = now
             _log.warning("%s is away for %.0f s: %s. Trying again.", self.where, now - self._away_since, reason)
 
     def _say_back(self) -> None:
         now = monotonic()
-        if self._away_since is not None and now - self._said >= _LINE_S:
+        if self._away_since is not None and now - self._said >= _LINE_S and not self._options.quiet:
             self._said = now
             _log.warning("%s is back after %.1f s.", self.where, now - self._away_since)
         self._away_since = None

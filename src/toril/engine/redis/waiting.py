@@ -1,5 +1,8 @@
 """Waiting for work: one blocked connection per event loop, however many queues wait on it.
 
+Once a worker attends, that connection carries its name for its first queue; connections that do nothing else carry the
+others. BullMQ counts them as workers (layout section 8.1).
+
 It blocks in BZPOPMIN on the markers of all queues that somebody waits for. When another queue joins, the connection is
 nudged by a key of its own, and blocks anew on the longer list. A popped marker is not put back: it means "look", and
 who looks sets it again when there is more to do (layout sections 1 and 8.2).
@@ -8,7 +11,7 @@ who looks sets it again when there is more to do (layout sections 1 and 8.2).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from toril.engine.redis.blocking import BlockingClient
 from toril.engine.redis.client import RedisClient
@@ -22,15 +25,17 @@ _NUDGE_KEPT_S = 60
 
 
 class WorkWaiter:
-    """All who wait for work on one event loop. `blocking` is used for nothing else, `control` for everything else."""
+    """All who wait for work on one event loop. `blocking` is used for nothing else, `control` for everything else;
+    markers of the queues `unheard` may have been popped before.
+    """
 
-    def __init__(self, blocking: BlockingClient, control: RedisClient) -> None:
+    def __init__(self, blocking: BlockingClient, control: RedisClient, unheard: Iterable[str] = ()) -> None:
         self._blocking = blocking
         self._control = control
         self._id = token_hex(6)
         self._waiting: dict[str, list[asyncio.Future[str]]] = {}
         # Queues whose marker was popped when nobody waited any more: the next who comes need not wait.
-        self._unheard: set[str] = set()
+        self._unheard = set(unheard)
         self._keys: dict[str, QueueKeys] = {}
         self._blocked_on: frozenset[str] = frozenset()
         self._nudge_key: str | None = None
@@ -60,13 +65,14 @@ class WorkWaiter:
                 if not self._waiting[queue]:
                     del self._waiting[queue]
 
-    async def close(self) -> None:
-        """Stop waiting. Who still waits is woken."""
+    async def close(self) -> frozenset[str]:
+        """Stop waiting. Who still waits is woken. Answers the queues of which a marker may have been popped unheard."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
         self._wake(list(self._waiting))
+        return frozenset(self._keys)
 
     async def _make_blocked(self, queues: Mapping[str, QueueKeys]) -> None:
         """See to it that the connection blocks on these queues too."""

@@ -131,6 +131,12 @@ class SqliteJobStore:
         if progress or lines:
             await self._writer.run(functools.partial(_report, queue=queue, progress=progress, lines=lines))
 
+    async def attend(self, worker: str, queues: Sequence[str]) -> None:
+        """Nobody counts connections to a file: the presence entries say all."""
+
+    async def leave(self, worker: str) -> None:
+        """Nothing was said."""
+
     async def wait_for_work(self, queues: Sequence[str], *, timeout: float) -> frozenset[str]:
         topics = {f"w:{queue}": queue for queue in queues}
         with self._wakeups.register(topics) as waiter:

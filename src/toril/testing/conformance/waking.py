@@ -210,6 +210,26 @@ class WakingCases(Cases):
         await until(worker, stage.engine, took("a"))
         assert time.monotonic() - begin < SOON
 
+    async def test_workers_come_and_leave(self, stage: Stage) -> None:
+        """Attending and leaving, in any order and any number, take nothing from who waits."""
+        worker = stage.worker()
+        await stage.jobs.leave("nobody")
+        for name in ("first", "second", "first"):
+            await stage.jobs.attend(name, [QUEUE, "other"])
+        await make_idle(worker, stage.engine, [QUEUE])
+        task = asyncio.create_task(until(worker, stage.engine, took("a")))
+        await asyncio.wait({task}, timeout=0.05)
+        begin = time.monotonic()
+        await stage.jobs.leave("first")
+        await stage.jobs.leave("first")
+        await stage.add("a")
+        await task
+        await stage.jobs.leave("second")
+        task = asyncio.create_task(until(worker, stage.engine, took("b")))
+        await stage.add("b")
+        await task
+        assert time.monotonic() - begin < SOON
+
     async def test_waiting_on_another_loop(self, stage: Stage) -> None:
         """A waiter in another thread's event loop is woken by work that is added here."""
         worker = stage.worker()
