@@ -11,20 +11,21 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
-from toril.engine.open import Opening, open_engine, parse_url, redacted
+from toril.engine.open import Opening, RedisUrl, SqliteAddress, open_engine, parse_url, redacted
 from toril.engine.ports.inspect import QueueInfo
 from toril.engine.protocol import Engine, Health
+from toril.engine.sheltered import ShelteredEngine
 from toril.errors import ConfigError
 from toril.jobs.model import Counts
 from toril.jobs.options import JobOptions, Keep, Retention
 from toril.kernel import codec
 from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock, SystemClock
-from toril.kernel.durations import Duration, seconds
+from toril.kernel.durations import Duration
 from toril.kernel.ids import JobIds
 from toril.kernel.telemetry import Telemetry
 from toril.observability.logs import Logs
-from toril.settings import Address, Settings, store_address, unknown_variables
+from toril.settings import DEFAULT_URL, Address, Settings, store_address, unknown_variables
 from toril.tasks.call import Call
 from toril.tasks.decorator import TaskDecorator
 from toril.tasks.enqueue import Enqueuer, Limits
@@ -34,13 +35,16 @@ from toril.tasks.queue import Queue
 from toril.tasks.registry import Registry, check_name
 from toril.tasks.signature import Signature
 from toril.tasks.watch import Watcher
+from toril.worker.opening import OpeningWorker, options_of
 from toril.worker.options import QueuePolicy, WorkerOptions
+from toril.worker.refuge import LocalRefuge
 from toril.worker.worker import Worker
 
 R = TypeVar("R")
 
 _log = logging.getLogger("toril")
 _PRESENCE = "worker:"
+_AT_ONCE = 1000
 
 
 class AppStats(NamedTuple):
@@ -84,7 +88,10 @@ class Toril:
         _check(self._address)
         self._opening = Opening(self._engine_made)
         self._blocking = BlockingLoop()
-        self._desk = Desk(self._opening.get, Watcher(self._opening.get), self._blocking, self.clock, self._signature_of)
+        self._refuge = self._refuge_made()
+        self._desk = self._desk_at(self._opening)
+        if self._refuge is not None:
+            self._desk = self._desk._replace(elsewhere=self._refuge.desk_of)
         jobs = self.settings.jobs
         self._enqueuer = Enqueuer(
             self._opening.get, JobIds(self.clock), Limits(jobs.payload_limit, jobs.enqueue_timeout), self._desk
@@ -93,7 +100,7 @@ class Toril:
             self.registry, self._enqueuer, default_queue=jobs.queue, defaults=JobOptions(attempts=jobs.attempts)
         )
         self._retentions: dict[str, Retention] = {}
-        self._workers: WeakSet[_OpeningWorker] = WeakSet()
+        self._workers: WeakSet[OpeningWorker] = WeakSet()
 
     def __repr__(self) -> str:
         return f"<Toril at {redacted(self._address.url)}, {len(self.registry)} tasks>"
@@ -111,6 +118,8 @@ class Toril:
     async def start(self) -> None:
         """Open the store, unless it is open, and say in the log where it is. Raises EngineError."""
         self._opening.reopen()
+        if self._refuge is not None:
+            self._refuge.reopen()
         if self._opening.started:
             return
         engine = await self._opening.get()
@@ -118,8 +127,10 @@ class Toril:
             _log.warning("%s", self._address.warning)
         for sentence in unknown_variables():
             _log.warning("%s", sentence)
+        away = isinstance(engine, ShelteredEngine) and engine.is_away
         _log.info(
-            "Toril is connected: mode %s, %s (decided by: %s); queues: %s; slots per worker process: %d.",
+            "Toril is %s: mode %s, %s (decided by: %s); queues: %s; slots per worker process: %d.",
+            "not connected yet" if away else "connected",
             engine.name,
             engine.location,
             self._address.decided_by,
@@ -133,7 +144,7 @@ class Toril:
         """
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(worker.stop() for worker in list(self._workers) if worker.loop is loop))
-        await self._opening.close()
+        await self._close_stores()
         await asyncio.to_thread(self._blocking.close)
 
     def start_sync(self) -> None:
@@ -142,7 +153,7 @@ class Toril:
 
     def close_sync(self) -> None:
         """`close` for synchronous code."""
-        self._blocking.run(self._opening.close)
+        self._blocking.run(self._close_stores)
         self._blocking.close()
 
     async def __aenter__(self) -> Self:
@@ -220,17 +231,8 @@ class Toril:
         """
         self.discover()
         names = sorted(self.registry.queues()) if queues is None else [check_name(one, "queue") for one in queues]
-        worker = _OpeningWorker(
-            self._opening,
-            engine=self.engine,
-            registry=self.registry,
-            queues=names,
-            options=_worker_options(self.settings, concurrency, shutdown_timeout),
-            clock=self.clock,
-            telemetry=self.telemetry,
-            policies={queue: self._policy(queue) for queue in names},
-            name=name,
-        )
+        options = options_of(self.settings, concurrency, shutdown_timeout)
+        worker = self._worker_at(self._opening, names, options, name, refuge=self._refuge)
         self._workers.add(worker)
         return worker
 
@@ -261,7 +263,59 @@ class Toril:
         )
 
     def _engine_made(self) -> Engine:
-        return open_engine(self._address.url, telemetry=self.telemetry, redis=self.settings.redis)
+        engine = open_engine(self._address.url, telemetry=self.telemetry, redis=self.settings.redis)
+        # A store that is part of this process is never away.
+        return engine if engine.name == "sqlite" else ShelteredEngine(engine, self._refuge)
+
+    def _refuge_made(self) -> LocalRefuge | None:
+        """Where jobs go that are added while the store is away, if anywhere."""
+        jobs, worker = self.settings.jobs, self.settings.worker
+        policy = jobs.on_outage
+        if policy == "fail" or not isinstance(parse_url(self._address.url), RedisUrl):
+            return None
+        if not isinstance(parse_url(jobs.outage_url), SqliteAddress):
+            raise ConfigError(
+                f"TORIL_JOBS_OUTAGE_URL: expected an sqlite:// URL, such as {DEFAULT_URL}, got "
+                f"{redacted(jobs.outage_url)!r}."
+            )
+        url = jobs.outage_url if policy == "embedded" else "sqlite://"
+        opening = Opening(lambda: open_engine(url, telemetry=self.telemetry))
+        # Jobs that run at once may wait for each other: they must not wait for a slot.
+        slots = worker.concurrency if policy == "embedded" else _AT_ONCE
+
+        def hire(queue: str) -> Worker:
+            return self._worker_at(opening, [queue], options_of(self.settings, slots, None), f"{policy}-{queue}")
+
+        return LocalRefuge(policy, opening=opening, hire=hire, desk=self._desk_at(opening))
+
+    def _desk_at(self, opening: Opening) -> Desk:
+        return Desk(opening.get, Watcher(opening.get), self._blocking, self.clock, self._signature_of)
+
+    def _worker_at(
+        self,
+        opening: Opening,
+        queues: Sequence[str],
+        options: WorkerOptions,
+        name: str | None,
+        refuge: LocalRefuge | None = None,
+    ) -> OpeningWorker:
+        return OpeningWorker(
+            opening,
+            refuge=refuge,
+            engine=opening.engine,
+            registry=self.registry,
+            queues=queues,
+            options=options,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            policies={queue: self._policy(queue) for queue in queues},
+            name=name,
+        )
+
+    async def _close_stores(self) -> None:
+        if self._refuge is not None:
+            await self._refuge.close()
+        await self._opening.close()
 
     async def _serve(self, queues: Sequence[str] | None, concurrency: int | None) -> None:
         async with self:
@@ -280,20 +334,6 @@ class Toril:
         )
 
 
-class _OpeningWorker(Worker):
-    """A worker that opens its application's store when it starts."""
-
-    def __init__(self, opening: Opening, **parts: Any) -> None:
-        super().__init__(**parts)
-        self._opening = opening
-        self.loop: asyncio.AbstractEventLoop | None = None
-
-    async def on_start(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        await self._opening.get()
-        await super().on_start()
-
-
 def _check(address: Address) -> None:
     """Raises ConfigError for a URL that is wrong, and says where it was found."""
     try:
@@ -302,23 +342,6 @@ def _check(address: Address) -> None:
         if address.decided_by.startswith("the argument"):
             raise
         raise ConfigError(f"{address.decided_by}: {error}") from None
-
-
-def _worker_options(settings: Settings, concurrency: int | None, shutdown_timeout: Duration | None) -> WorkerOptions:
-    worker = settings.worker
-    patience = worker.shutdown_timeout if shutdown_timeout is None else seconds(shutdown_timeout, "shutdown_timeout")
-    return WorkerOptions(
-        concurrency=worker.concurrency if concurrency is None else concurrency,
-        lock_ms=round(worker.lock * 1000),
-        heartbeat_ms=round(worker.heartbeat * 1000),
-        recover_every_ms=round(worker.recover_every * 1000),
-        max_stalls=worker.max_stalls,
-        shutdown_timeout_s=patience,
-        poll_s=worker.poll,
-        unknown=worker.unknown,
-        processes=worker.processes,
-        result_limit=settings.jobs.result_limit,
-    )
 
 
 async def _live_workers(engine: Engine, now: int) -> tuple[dict[str, Any], ...]:

@@ -49,19 +49,22 @@ JobEvent = Snapshot | Resync | Event
 
 
 class Desk(NamedTuple):
-    """What a handle works with; one for all handles of a `Toril`."""
+    """What a handle works with; one for all handles of a `Toril`, and one for those of jobs that are elsewhere because
+    the store was away when they were added. `elsewhere` knows them.
+    """
 
     open: Callable[[], Awaitable[Engine]]
     watcher: Watcher
     blocking: BlockingLoop
     clock: Clock
     signature_of: Callable[[str], Signature | None]
+    elsewhere: Callable[[str], Desk | None] = lambda _: None
 
 
 class JobHandle(Generic[R_co]):
     """One stored job. `queue` is None while a handle made by `toril.job(id)` has not looked for its job yet."""
 
-    __slots__ = ("_desk", "_signature", "id", "queue")
+    __slots__ = ("_home", "_signature", "id", "queue")
 
     id: str
     queue: str | None
@@ -70,7 +73,11 @@ class JobHandle(Generic[R_co]):
         self.id = id
         self.queue = queue
         self._signature = signature
-        self._desk = desk
+        self._home = desk
+
+    @property
+    def _desk(self) -> Desk:
+        return self._home.elsewhere(self.id) or self._home
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id} in queue {self.queue or 'unknown'}>"

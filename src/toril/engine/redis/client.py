@@ -22,7 +22,7 @@ from typing import Any
 from toril.engine.redis.address import Address
 from toril.engine.redis.link import ClientOptions, Link, Listener
 from toril.engine.redis.replies import PAUSE, RECONNECT, ReplyError
-from toril.engine.redis.wire import Arg, Call, Wire, command_name, encode
+from toril.engine.redis.wire import WRITTEN, Arg, Call, Wire, command_name, encode
 from toril.errors import ConfigError, EngineClosed, EngineUnavailable
 
 _log = logging.getLogger("toril.redis")
@@ -173,11 +173,11 @@ class RedisClient:
         now = monotonic()
         again = []
         for call in wire.pending:
-            future, _, deadline, repeatable = call
+            future, payload, deadline, repeatable = call
             if future.done():
                 continue
             if repeatable and deadline > now and not self._closed:
-                again.append(call)
+                again.append((future, payload, deadline, WRITTEN))
             else:
                 future.set_exception(self._unanswered(call, f"the connection broke ({wire.reason})"))
         self._waiting[:0] = again
@@ -195,7 +195,10 @@ class RedisClient:
 
     def refused(self, wire: Wire, call: Call, error: ReplyError) -> bool:
         if wire is not self._wire or self._closed or call[2] <= monotonic():
-            return False
+            was_lost = call[3] == WRITTEN and error.code in RECONNECT | PAUSE
+            if was_lost:
+                call[0].set_exception(self._unanswered(call, error.message))
+            return was_lost
         if error.code in RECONNECT:
             self._waiting.append(call)
             wire.retire(error.message)
@@ -346,6 +349,8 @@ class RedisClient:
                 call[0].set_exception(self._unsent(call, reason))
 
     def _unsent(self, call: Call, reason: str) -> EngineUnavailable:
+        if call[3] == WRITTEN:
+            return self._unanswered(call, f"{reason}, and an answer was lost before")
         return EngineUnavailable(f"{self.location}: {command_name(call[1])} was not executed: {reason}.")
 
     def _unanswered(self, call: Call, reason: str) -> EngineUnavailable:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from toril.engine.redis.client import RedisClient
 from toril.engine.redis.replies import ReplyError
+from toril.errors import EngineUnavailable
 
 _INCLUDE = re.compile(r"^-- include: (\w+)\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
@@ -58,4 +59,9 @@ async def run(client: RedisClient, script: Script, key: str, *args: bytes | str 
     except ReplyError as error:
         if error.code != "NOSCRIPT":
             raise
-    return await client.call(b"EVAL", script.text, 1, key, *args, repeatable=True)
+    try:
+        return await client.call(b"EVAL", script.text, 1, key, *args, repeatable=True)
+    except EngineUnavailable as error:
+        # A server that was restarted knows no script, but may have run this one before its answer was lost.
+        error.ambiguous = True
+        raise

@@ -19,9 +19,11 @@ import hiredis
 from toril.engine.redis.replies import Moved, ReplyError, reply_error
 
 Arg = bytes | str | int | float
-Call = tuple["asyncio.Future[Any]", bytes, float, bool]
+Call = tuple["asyncio.Future[Any]", bytes, float, int]
 """Where the reply goes; the command as it is written; its deadline on the monotonic clock, in seconds; whether it may
-be written again when its reply was lost. A plain tuple, because one is made for every command."""
+be written again when its reply was lost (ONCE, REPEATABLE, or WRITTEN: it was written and is to be again). A plain
+tuple, because one is made for every command."""
+ONCE, REPEATABLE, WRITTEN = range(3)
 
 # Measured: hiredis builds a command in half the time of the fastest joining of bytes in Python, short or long.
 encode = cast("Callable[[tuple[Arg, ...]], bytes]", hiredis.pack_command)
