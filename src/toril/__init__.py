@@ -25,7 +25,9 @@ from toril.errors import (
 from toril.jobs.model import Counts, Job
 from toril.jobs.options import JobOptions, Retention
 from toril.jobs.retry import Exponential, Fixed
+from toril.jobs.schedule import Cron, Every, Schedule
 from toril.jobs.states import State
+from toril.scheduling.schedules import Schedules
 from toril.settings import Settings
 from toril.tasks.call import Call
 from toril.tasks.context import Context
@@ -41,9 +43,11 @@ __all__ = [
     "ConfigError",
     "Context",
     "Counts",
+    "Cron",
     "EngineError",
     "EngineUnavailable",
     "Event",
+    "Every",
     "Exponential",
     "Fixed",
     "InvalidArguments",
@@ -64,6 +68,8 @@ __all__ = [
     "Resync",
     "Retention",
     "Retry",
+    "Schedule",
+    "Schedules",
     "Settings",
     "Snapshot",
     "Snooze",

@@ -25,6 +25,8 @@ from toril.kernel.durations import Duration
 from toril.kernel.ids import JobIds
 from toril.kernel.telemetry import Telemetry
 from toril.observability.logs import Logs
+from toril.scheduling.planner import SchedulePlanner
+from toril.scheduling.schedules import Schedules
 from toril.settings import DEFAULT_URL, Address, Settings, store_address, unknown_variables
 from toril.tasks.call import Call
 from toril.tasks.decorator import TaskDecorator
@@ -99,6 +101,8 @@ class Toril:
         self.task = TaskDecorator(
             self.registry, self._enqueuer, default_queue=jobs.queue, defaults=JobOptions(attempts=jobs.attempts)
         )
+        self.schedules = Schedules(self._opening.get, self.clock, JobIds(self.clock), self._desk)
+        self._planner = SchedulePlanner(self._opening.get, self.registry, self.clock, self.telemetry)
         self._retentions: dict[str, Retention] = {}
         self._workers: WeakSet[OpeningWorker] = WeakSet()
 
@@ -310,6 +314,8 @@ class Toril:
             telemetry=self.telemetry,
             policies={queue: self._policy(queue) for queue in queues},
             name=name,
+            # Schedules live in the store itself, never in what stands in for it.
+            planner=self._planner if opening is self._opening else None,
         )
 
     async def _close_stores(self) -> None:

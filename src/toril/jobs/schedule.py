@@ -257,6 +257,11 @@ def run_opts(template: Template, schedule: str, due: int, *, pattern: bool, now:
     return text + (f',"prevMillis":{due}}}' if pattern else "}")
 
 
+def plain_opts(opts: str) -> dict[str, Any]:
+    """Stored options without what belongs to one run of a schedule. Raises ConfigError for what is no object."""
+    return {word: value for word, value in _decoded(opts).items() if word not in _OF_ONE_RUN}
+
+
 def repeat_of(opts: dict[str, Any]) -> tuple[Repeat, int]:
     """What a run's options say of its schedule, read leniently: when runs are due, and the number of this one."""
     fields = opts.get("repeat")

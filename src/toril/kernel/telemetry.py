@@ -19,6 +19,8 @@ happens and must be quick; what it raises is logged and goes no further.
                ReportsDropped       progress or log lines could not be stored
                JobsRecovered        jobs of a vanished worker are back in line
                JobsPruned           finished jobs were deleted by retention
+    schedules  ScheduleHealed       a schedule had lost its planned run, and goes on
+               ScheduleBroken       a schedule cannot be read, or planned, and stops
     processes  ProcessStarted       a worker process of a supervisor, or of a pool, was started
                ProcessEnded         it ended, expected or not
 """
@@ -183,6 +185,23 @@ class JobsPruned(NamedTuple):
 
     queue: str
     number: int
+
+
+class ScheduleHealed(NamedTuple):
+    """`lost` is when the run that was planned was due, `due` when the next one is; both in ms."""
+
+    queue: str
+    schedule: str
+    lost: int
+    due: int
+
+
+class ScheduleBroken(NamedTuple):
+    """Why it stops."""
+
+    queue: str
+    schedule: str
+    reason: str
 
 
 class ProcessStarted(NamedTuple):

@@ -52,6 +52,8 @@ class Logs:
             events.LoopBlocked: self._blocked,
             events.ReportsDropped: self._reports_dropped,
             events.JobsRecovered: self._recovered,
+            events.ScheduleHealed: self._schedule_healed,
+            events.ScheduleBroken: self._schedule_broken,
             events.ProcessEnded: self._process_ended,
         }
         self._hot_writers: dict[type[Any], Callable[[Any], None]] = {
@@ -200,6 +202,23 @@ class Logs:
             event.queue,
             event.requeued,
             event.condemned,
+            extra=_extra(event),
+        )
+
+    def _schedule_healed(self, event: events.ScheduleHealed) -> None:
+        _worker.warning(
+            "Queue %s: schedule %s had lost its planned run (cancelled or deleted); it goes on.",
+            event.queue,
+            event.schedule,
+            extra=_extra(event),
+        )
+
+    def _schedule_broken(self, event: events.ScheduleBroken) -> None:
+        _worker.error(
+            "Queue %s: schedule %s stops, its next run cannot be planned: %s",
+            event.queue,
+            event.schedule,
+            event.reason,
             extra=_extra(event),
         )
 

@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, cast, overload
 
 from toril.errors import ConfigError
 from toril.jobs.options import JobOptions, OptionsPatch
+from toril.jobs.schedule import Cron, Every
 from toril.tasks.context import Context
 from toril.tasks.enqueue import Enqueuer
 from toril.tasks.registry import Registry, check_name
@@ -30,6 +31,7 @@ class TaskMaker:
         queue: str,
         pool: Pool | None,
         options: JobOptions,
+        schedule: Cron | Every | None = None,
     ) -> None:
         self._registry = registry
         self._enqueuer = enqueuer
@@ -37,6 +39,7 @@ class TaskMaker:
         self._queue = queue
         self._pool = pool
         self._options = options
+        self._schedule = schedule
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -62,7 +65,13 @@ class TaskMaker:
         check_name(name, "The name of a task")
         kind: type[Task[Any, Any]] = AsyncTask if is_async_function(function, f"Task {name!r}") else PlainTask
         made = kind(
-            function, name=name, queue=self._queue, options=self._options, pool=self._pool, enqueuer=self._enqueuer
+            function,
+            name=name,
+            queue=self._queue,
+            options=self._options,
+            pool=self._pool,
+            enqueuer=self._enqueuer,
+            schedule=self._schedule,
         )
         self._registry.add(made)
         return made
@@ -73,8 +82,10 @@ class TaskDecorator:
 
     `name` is the name on the wire (the function's by default), `queue` where its jobs go, `pool` where it runs
     (`"thread"`, the default of plain functions, or `"process"` for work that keeps a core busy; async functions run in
-    the event loop). Every other option is a field of `JobOptions` and holds for each job, until `with_options` says
-    otherwise. If the first parameter is annotated `Context`, it gets the context of the job and is no argument.
+    the event loop), `schedule` when it runs by itself again and again, `Cron("0 3 * * *")` or `Every("5m")`, which a
+    worker of its queue stores when it starts. Every other option is a field of `JobOptions` and holds for each job,
+    until `with_options` says otherwise. If the first parameter is annotated `Context`, it gets the context of the job
+    and is no argument.
 
     Raises ConfigError for a bad option or a function that cannot be a task, TaskExists when the name is taken.
     """
@@ -108,6 +119,7 @@ class TaskDecorator:
         name: str | None = None,
         queue: str | None = None,
         pool: Pool | None = None,
+        schedule: Cron | Every | None = None,
         **options: Unpack[OptionsPatch],
     ) -> TaskMaker: ...
 
@@ -115,7 +127,7 @@ class TaskDecorator:
     def __call__(  # type: ignore[misc]
         self, function: Callable[..., Any] | None = None, /, **given: Any
     ) -> Task[Any, Any] | TaskMaker:
-        name, queue, pool = (given.pop(word, None) for word in ("name", "queue", "pool"))
+        name, queue, pool, schedule = (given.pop(word, None) for word in ("name", "queue", "pool", "schedule"))
         maker = TaskMaker(
             self._registry,
             self._enqueuer,
@@ -123,5 +135,6 @@ class TaskDecorator:
             queue=self._default_queue if queue is None else check_name(queue, "queue"),
             pool=pool,
             options=self._defaults.merged(cast(OptionsPatch, given)),
+            schedule=schedule,
         )
         return maker if function is None else maker(function)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Coroutine
 from copy import copy
 from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, Unpack
 
-from toril.errors import ConfigError
+from toril.errors import ConfigError, InvalidArguments
 from toril.jobs.options import JobOptions, OptionsPatch
 from toril.jobs.retry import CustomBackoff, Exponential, Fixed, custom_name
+from toril.jobs.schedule import Cron, Every, check_schedule_id
 from toril.tasks.call import Call, JobPlan
 from toril.tasks.context import detached
 from toril.tasks.enqueue import Enqueuer
@@ -38,6 +39,7 @@ class Task(Generic[P, R]):
         options: JobOptions,
         pool: Pool | None,
         enqueuer: Enqueuer,
+        schedule: Cron | Every | None = None,
     ) -> None:
         what = f"Task {name!r}"
         if options.id is not None:
@@ -45,6 +47,7 @@ class Task(Generic[P, R]):
         self.function = function
         self.signature = Signature(function, what)
         self.pool: Pool = _pool(pool, self.signature.is_async, what)
+        self.schedule = None if schedule is None else _checked_schedule(schedule, name, options, self.signature)
         self.plan = JobPlan(name, queue, options, self.signature)
         self._enqueuer = enqueuer
         self._policies: dict[str, CustomBackoff] = {}
@@ -137,6 +140,23 @@ class PlainTask(Task[P, R]):
         """Run the function here and now, without a job; a context that it wants belongs to no job."""
         result: R = self.function(*self._arguments(args), **kwargs)
         return result
+
+
+def _checked_schedule(schedule: Cron | Every, name: str, options: JobOptions, signature: Signature) -> Cron | Every:
+    what = f"Task {name!r}: schedule:"
+    if not isinstance(schedule, Cron | Every):
+        raise ConfigError(f'{what} expected Cron("0 3 * * *") or Every("5m"), got {schedule!r}.')
+    check_schedule_id(name)
+    if options.delay is not None or options.run_at is not None:
+        raise ConfigError(f"{what} says itself when runs are due; leave out delay and run_at.")
+    try:
+        signature.bind((), {})
+    except InvalidArguments as error:
+        raise ConfigError(
+            f"{what} expected a task that can be called without arguments, found that it cannot ({error}). Give it "
+            "arguments with toril.schedules.upsert(…, call=task.call(…))."
+        ) from error
+    return schedule
 
 
 def _pool(pool: Pool | None, is_async: bool, what: str) -> Pool:

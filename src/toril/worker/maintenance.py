@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 
 from toril.engine.ports.jobs import JobStore
@@ -11,9 +12,11 @@ from toril.kernel.clock import Clock
 from toril.kernel.telemetry import JobsPruned, JobsRecovered, Telemetry
 from toril.worker.options import QueuePolicy, WorkerOptions
 from toril.worker.outage import Outage
+from toril.worker.planning import RunPlanner
 
 PART = 1_000
 JITTER = 0.2
+HEAL_EVERY_S = 60.0
 
 
 class Maintenance:
@@ -28,6 +31,7 @@ class Maintenance:
         clock: Clock,
         telemetry: Telemetry,
         outage: Outage,
+        planner: RunPlanner | None = None,
     ) -> None:
         self._policies = policies
         self._store = store
@@ -35,6 +39,8 @@ class Maintenance:
         self._clock = clock
         self._telemetry = telemetry
         self._outage = outage
+        self._planner = planner
+        self._declared = False
         self._finished: set[str] = set()
 
     def finished(self, queue: str) -> None:
@@ -42,12 +48,18 @@ class Maintenance:
         self._finished.add(queue)
 
     async def recover(self) -> None:
-        """Look for jobs of vanished workers, at once and then every `recover_every_ms`; retention is looked at then
-        too, since jobs grow old without anything ending.
+        """Look for jobs of vanished workers, at once and then every `recover_every_ms`, and once a minute for schedules
+        that have lost their run; retention is looked at then too, since jobs grow old without anything ending.
         """
+        await self.declare()
+        healed = float("-inf")
         while True:
+            heal = time.monotonic() - healed >= HEAL_EVERY_S
+            healed = time.monotonic() if heal else healed
             for queue in self._policies:
                 await self.recover_queue(queue)
+                if heal:
+                    await self.heal(queue)
                 self._finished.add(queue)
             await asyncio.sleep(_jittered(self._options.recover_every_ms))
 
@@ -58,6 +70,19 @@ class Maintenance:
             queues, self._finished = self._finished, set()
             for queue in queues:
                 await self.prune_queue(queue)
+
+    async def declare(self) -> None:
+        """Store the schedules that tasks of these queues declare, once."""
+        planner = self._planner
+        if planner is not None and not self._declared:
+            await self._outage.endure("declare", lambda: planner.declare(list(self._policies)))
+            self._declared = True
+
+    async def heal(self, queue: str) -> None:
+        """Let schedules of the queue go on that have lost their planned run."""
+        planner = self._planner
+        if planner is not None:
+            await self._outage.endure("heal", lambda: planner.heal(queue))
 
     async def recover_queue(self, queue: str) -> None:
         """Put all jobs whose lock has run out back in line."""

@@ -15,8 +15,9 @@ from toril.kernel.telemetry import JobDone, JobLockLost, JobNotDone, JobRefused,
 from toril.worker.executor import Executor
 from toril.worker.options import MOST_BYTES_PER_CALL, MOST_JOBS_PER_CALL, WorkerOptions
 from toril.worker.outage import Outage
+from toril.worker.planning import RunPlanner
 from toril.worker.reports import Reports
-from toril.worker.run import Run, Runs
+from toril.worker.run import Run, Runs, Stop
 from toril.worker.slots import Slots
 
 # How soon a worker that runs jobs looks whether a cancellation was requested.
@@ -48,6 +49,7 @@ class Bench:
     outage: Outage
     seqs: Iterator[int]
     on_finished: Callable[[str], None]
+    planner: RunPlanner | None = None
 
 
 class Pump:
@@ -227,12 +229,32 @@ class Pump:
         run.task = self._loop.create_task(self._carry(run))
 
     async def _carry(self, run: Run) -> None:
-        outcome = await self._bench.executor.run(run)
+        if run.job.schedule is not None and not await self._plan_next(run):
+            outcome = self._bench.executor.undecided(run)
+        else:
+            outcome = await self._bench.executor.run(run)
         if run.timer is not None or run.stop is not None:
             self._bench.runs.ended(run)
         if outcome is not None and not run.settled:
             self.settle(run, outcome)
         self._slot_free()
+
+    async def _plan_next(self, run: Run) -> bool:
+        """Plan what comes after a run of a schedule, before its handler runs. False when the run was told to stop
+        meanwhile; whoever gets it next plans then.
+        """
+        planner, bench = self._bench.planner, self._bench
+        if planner is None or run.stop in (Stop.SHUTDOWN, Stop.LOCK_LOST):
+            return True
+        # From now on a stop cancels this task, also while the store is away.
+        run.begun = True
+        try:
+            await bench.outage.endure("plan", lambda: planner.plan(self.queue, run.job))
+        except asyncio.CancelledError:
+            if run.stop is None:
+                raise
+            return False
+        return True
 
     def _slot_free(self) -> None:
         self._bench.slots.give_back(self, 1)

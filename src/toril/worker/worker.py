@@ -22,6 +22,7 @@ from toril.worker.heartbeat import Heartbeat
 from toril.worker.maintenance import Maintenance
 from toril.worker.options import QueuePolicy, WorkerOptions
 from toril.worker.outage import Outage
+from toril.worker.planning import RunPlanner
 from toril.worker.pools import ThreadPool
 from toril.worker.processes import ProcessPool
 from toril.worker.pump import Bench, Pump
@@ -36,7 +37,8 @@ class Worker(Service):
 
     `engine` must be started, and stays open when the worker stops. `queues` are served fairly from shared slots.
     `policies` say what is kept of a queue, `QueuePolicy()` where nothing is said. `name` is the begin of the worker's
-    id, the host by default. Raises ConfigError when no queue is given.
+    id, the host by default. `planner` keeps schedules going; without one their runs are run, and no more is planned.
+    Raises ConfigError when no queue is given.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Worker(Service):
         telemetry: Telemetry | None = None,
         policies: Mapping[str, QueuePolicy] | None = None,
         name: str | None = None,
+        planner: RunPlanner | None = None,
     ) -> None:
         self.id = f"{name or socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
         super().__init__(self.id, telemetry or Telemetry())
@@ -60,6 +63,7 @@ class Worker(Service):
         self._engine = engine
         self._registry = registry
         self._clock = clock
+        self._planner = planner
         given = policies or {}
         self._policies = {queue: given.get(queue, QueuePolicy()) for queue in self.queues}
         # Counts on when the worker is started again: a number that was used would be answered as the first time.
@@ -127,7 +131,13 @@ class Worker(Service):
             processes=self._processes,
         )
         maintenance = Maintenance(
-            self._policies, store=store, options=options, clock=self._clock, telemetry=telemetry, outage=outage
+            self._policies,
+            store=store,
+            options=options,
+            clock=self._clock,
+            telemetry=telemetry,
+            outage=outage,
+            planner=self._planner,
         )
         bench = Bench(
             worker=self.id,
@@ -141,6 +151,7 @@ class Worker(Service):
             outage=outage,
             seqs=self._seqs,
             on_finished=maintenance.finished,
+            planner=self._planner,
         )
         self._heartbeat = Heartbeat(
             worker=self.id,

@@ -1,0 +1,1 @@
+"""Schedules: tasks that run again and again, by cron expressions and intervals."""
