@@ -278,6 +278,17 @@ async def test_what_two_majors_left_in_two_lists_is_joined(engine: RedisEngine, 
     assert await redis.call("ZSCORE", BASE + "marker", "0") is not None
 
 
+async def test_both_lists_are_cleaned(engine: RedisEngine, redis: RedisClient) -> None:
+    old = [new(f"o{number}", timestamp=5) for number in range(3)]
+    await engine.jobs.add("line", [*old, new("kept1")], batch="x", now=NOW)
+    await redis.call("RENAME", BASE + "wait", BASE + "paused")
+    for id, timestamp in (("o3", "5"), ("kept2", str(NOW))):
+        await hold(redis, id, name="work", timestamp=timestamp)
+        await redis.call("LPUSH", BASE + "wait", id)
+    assert await engine.inspect.clean("line", State.WAITING, before=10, now=NOW) == 4
+    assert await line(engine) == ["kept1", "kept2"]
+
+
 async def test_a_second_pause_overwrites_nothing(engine: RedisEngine, redis: RedisClient) -> None:
     await add(engine, "a")
     await redis.call("RENAME", BASE + "wait", BASE + "paused")

@@ -1,7 +1,8 @@
 """`Bus`: what happened to jobs, as a bounded log per queue that can be read again from any point.
 
-The kinds, and what their `data` holds: `waiting` {prev?} · `delayed` {due: ms} · `active` {} · `completed` {} ·
-`failed` {reason} · `stalled` {} · `progress` {value} · `log` {line} · `removed` {prev} · `paused` {} · `resumed` {}.
+The kinds, and what their `data` holds: `waiting` {prev?} · `delayed` {due: ms} · `waiting-children` {} · `active` {} ·
+`completed` {} · `failed` {reason} · `stalled` {} · `progress` {value} · `log` {line} · `removed` {prev?} ·
+`paused` {} · `resumed` {}.
 `prev` is the state before; a job that was just added has none. A job that is put in line by its priority is `waiting`,
 too. The `value` of progress is what its JSON says. A stalled job is `waiting` and `stalled`. `paused` and `resumed`
 have an empty `job_id`.

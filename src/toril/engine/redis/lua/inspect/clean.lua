@@ -62,7 +62,26 @@ local function list_reader(name)
     return ids
   end
   local function take(id)
-    redis.call('LREM', base .. name, -1, id)
+    return redis.call('LREM', base .. name, -1, id)
+  end
+  return read, take
+end
+
+-- Where BullMQ 5 has paused a queue the line is in `paused`; what version 6 has added since stands behind it, in `wait`.
+local function line_reader()
+  local read_paused, take_paused = list_reader('paused')
+  local read_wait, take_wait = list_reader('wait')
+  local function read(from, many)
+    local ahead = redis.call('LLEN', base .. 'paused')
+    if from < ahead then
+      return read_paused(from, many)
+    end
+    return read_wait(from - ahead, many)
+  end
+  local function take(id)
+    if take_paused(id) == 0 then
+      take_wait(id)
+    end
   end
   return read, take
 end
@@ -80,10 +99,10 @@ end
 local all = 1
 if state == 'completed' or state == 'failed' then
   clean_finished()
-elseif state == 'active' or state == 'waiting' then
-  -- While BullMQ 5 has the queue paused, the line is in `paused`.
-  local name = state == 'active' and 'active' or (redis.call('EXISTS', base .. 'paused') == 1 and 'paused' or 'wait')
-  all = clean_unfinished(list_reader(name))
+elseif state == 'active' then
+  all = clean_unfinished(list_reader('active'))
+elseif state == 'waiting' then
+  all = clean_unfinished(line_reader())
 else
   all = clean_unfinished(set_reader(state))
 end
