@@ -19,8 +19,11 @@ from toril.engine.redis.keys import QueueKeys
 from toril.errors import EngineUnavailable
 from toril.kernel.ids import token_hex
 
-# A lost marker costs at most this long; BullMQ's workers look as often.
-_LONGEST_BLOCK_S = 5.0
+# As long as BullMQ's workers block at most. Who waits looks by itself when its own time is over, so a lost marker costs
+# no longer than that.
+_LONGEST_BLOCK_S = 10.0
+_TOGETHER_S = 0.05
+_LOOKS = 10
 _NUDGE_KEPT_S = 60
 
 
@@ -38,6 +41,7 @@ class WorkWaiter:
         self._unheard = set(unheard)
         self._keys: dict[str, QueueKeys] = {}
         self._blocked_on: frozenset[str] = frozenset()
+        self._blocked_before: frozenset[str] = frozenset()
         self._nudge_key: str | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -78,13 +82,16 @@ class WorkWaiter:
         """See to it that the connection blocks on these queues too."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._block())
-        elif not self._blocked_on >= queues.keys() and self._nudge_key is not None:
+        elif self._blocked_on and not self._blocked_on >= queues.keys() and self._nudge_key is not None:
             await self._control.call("ZADD", self._nudge_key, 0, "look")
             await self._control.call("EXPIRE", self._nudge_key, _NUDGE_KEPT_S)
 
     async def _block(self) -> None:
         """The task: blocks for as long as anybody waits."""
         while queues := self._wanted():
+            if self._blocked_before - queues:
+                await self._gather()
+                continue
             by_marker = {self._keys[queue].of("marker"): queue for queue in sorted(queues)}
             first = self._keys[min(queues)]
             self._nudge_key = f"{first.own}nudge:{self._id}"
@@ -99,12 +106,20 @@ class WorkWaiter:
             finally:
                 self._blocked_on = frozenset()
             if popped is None:
-                # A marker may have been lost with a worker that popped it and died: look by itself now and then.
-                self._wake(list(queues))
+                self._blocked_before = queues
             else:
+                self._blocked_before = frozenset()
                 queue = by_marker.get(popped[0].decode())
                 if queue is not None and not self._wake([queue]):
                     self._unheard.add(queue)
+
+    async def _gather(self) -> None:
+        """Some look by themselves and come back at once: block for all of them, and not anew for each."""
+        before, self._blocked_before = self._blocked_before, frozenset()
+        for _ in range(_LOOKS):
+            await asyncio.sleep(_TOGETHER_S / _LOOKS)
+            if before <= self._wanted():
+                return
 
     def _wanted(self) -> frozenset[str]:
         """The queues that somebody waits for who has not been woken yet."""
