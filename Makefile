@@ -64,7 +64,7 @@ ci: lint types imports cover ## Everything that CI checks
 demo: $(VENV)/.ready-demo ## Run the demo until Ctrl-C; ONCE=1 ends it after five jobs
 	$(VENV)/bin/toril demo $(if $(ONCE),--once) $(ARGS)
 
-bench: $(VENV)/.ready-bench ## Measure against other embedded queues, in one run
+bench: $(VENV)/.ready-bench redis node ## Measure against other queues, embedded and on Redis: make bench ARGS=redis
 	$(PY) -m bench $(ARGS)
 
 soak: setup redis ## Run the long fault and load tests

@@ -7,24 +7,59 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.contestants.protocol import Contestant
-from bench.goals import GOALS
-from bench.measures import Measure
+from bench.goals import Goal
 from bench.rounds import Sample
 from bench.summary import Spread, Summary
 
 OURS = "toril"
-_UNITS = {"per_s": "jobs/s", "p50_ms": "ms, p50", "p99_ms": "ms, p99"}
+_UNITS = {
+    "per_s": "jobs/s",
+    "p50_ms": "ms, p50",
+    "p99_ms": "ms, p99",
+    "bytes": "bytes of Redis per job",
+    "commands": "Redis commands per job",
+    "redis_us": "µs of Redis CPU per job",
+    "worker_us": "µs of worker CPU per job",
+    "worker_mb": "MB of the worker",
+}
 _ENDINGS = (
     ("_empty_us", ", µs, empty queue"),
     ("_full_us", ", µs, line behind it"),
     ("_times", ", times as long with the line"),
 )
+
+
+class Title(NamedTuple):
+    """A measure and its name for people."""
+
+    name: str
+    title: str
+
+
+class Titled(Protocol):
+    """What a measure must have to be reported."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+
+class Named(Protocol):
+    """What a contestant must have to be reported."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def setting(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +84,7 @@ class Verdict:
     reached: bool | None
 
 
-def lines(summary: Summary, measures: Sequence[Measure], contestants: Sequence[Contestant]) -> Iterator[Line]:
+def lines(summary: Summary, measures: Sequence[Titled], contestants: Sequence[Named]) -> Iterator[Line]:
     """The table, line by line: measures in their order, figures of a measure one below the other."""
     for measure in measures:
         for figure in summary.figures(measure.name):
@@ -61,23 +96,23 @@ def lines(summary: Summary, measures: Sequence[Measure], contestants: Sequence[C
                         title=title,
                         contestant=contestant.name,
                         jobs=f"{summary.jobs(measure.name, contestant.name):,}",
-                        value=_number(spread.median),
-                        spread=f"{_number(spread.low)} … {_number(spread.high)}",
+                        value=number(spread.median),
+                        spread=f"{number(spread.low)} … {number(spread.high)}",
                         ours=_ours(summary, measure.name, contestant.name, figure, spread),
                     )
 
 
-def verdicts(summary: Summary) -> list[Verdict]:
+def verdicts(summary: Summary, goals: Sequence[Goal]) -> list[Verdict]:
     """Every goal against the figures."""
     found = []
-    for goal in GOALS:
+    for goal in goals:
         value = goal.reached(summary)
         bound = f"≥ {goal.at_least:,g}" if goal.at_least is not None else f"≤ {goal.at_most:,g}"
         found.append(
             Verdict(
                 text=goal.text,
                 goal=f"{bound} {goal.unit}",
-                value="not measured" if value is None else f"{_number(value)} {goal.unit}",
+                value="not measured" if value is None else f"{number(value)} {goal.unit}",
                 reached=None if value is None else goal.holds(value),
             )
         )
@@ -116,11 +151,14 @@ def markdown(
     date: str,
     table: Sequence[Line],
     goals: Sequence[Verdict],
-    contestants: Sequence[Contestant],
+    contestants: Sequence[Named],
+    *,
+    subject: str = "",
+    extra: Sequence[str] = (),
 ) -> str:
-    """The same as a page."""
+    """The same as a page. `subject` is part of its title, `extra` are lines behind the goals."""
     page = [
-        f"# Benchmark of {date}",
+        f"# Benchmark {f'on {subject} ' if subject else ''}of {date}",
         "",
         "Written by `make bench`. Every figure is from one run; the queues took turns.",
         "",
@@ -130,6 +168,8 @@ def markdown(
     page += [f"| {one.text} | {one.goal} | {one.value} | {_mark(one)[0]} |" for one in goals]
     page += [
         "",
+        *extra,
+        *([""] if extra else []),
         "## Figures",
         "",
         "Medians over all rounds. *Toril does* compares `toril` with the queue of that line.",
@@ -177,12 +217,12 @@ def _ours(summary: Summary, measure: str, contestant: str, figure: str, spread: 
     ours = summary.median(measure, OURS, figure)
     if ours is None or contestant == OURS or figure not in _UNITS or not spread.median or not ours:
         return ""
-    if figure == "per_s":
-        return f"{_number(ours / spread.median)}x"
-    return f"{_number(ours / spread.median)}x the wait"
+    wait = " the wait" if figure.endswith("_ms") else ""
+    return f"{number(ours / spread.median)}x{wait}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A figure with about three digits that mean something."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -31,12 +31,12 @@ def test_a_sample_without_figures_is_an_error_and_no_zero() -> None:
 
 
 def test_a_goal_is_reached_missed_or_not_measured() -> None:
-    assert {one.reached for one in verdicts(Summary([]))} == {None}
+    assert {one.reached for one in verdicts(Summary([]), GOALS)} == {None}
     slow = [sample("drain", "toril", per_s=30.0), sample("drain", "huey", per_s=10.0)]
     fast = [sample("drain", "toril", per_s=60.0), sample("drain", "huey", per_s=10.0)]
     [asked] = [goal.text for goal in GOALS if "fastest setting" in goal.text]
-    assert [one.reached for one in verdicts(Summary(slow)) if one.text == asked] == [False]
-    assert [one.reached for one in verdicts(Summary(fast)) if one.text == asked] == [True]
+    assert [one.reached for one in verdicts(Summary(slow), GOALS) if one.text == asked] == [False]
+    assert [one.reached for one in verdicts(Summary(fast), GOALS) if one.text == asked] == [True]
 
 
 def test_every_goal_is_bounded_on_one_side() -> None:
