@@ -1,63 +1,19 @@
 """Jobs and queues of other producers, and what only a shared wire can get wrong, seen through the Redis engine."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.redis.conftest import shared_server
-from tests.redis.server import RedisServer
+from tests.engines.redis_line import BASE, NOW, add, engine, hold, line, new, read, redis, shared_server
 from toril.engine.ports.inspect import Changed
-from toril.engine.redis.address import parse_address
 from toril.engine.redis.client import RedisClient
 from toril.engine.redis.engine import RedisEngine
 from toril.errors import ConfigError, EngineError
-from toril.jobs.model import Job, NewJob
+from toril.jobs.model import Job
 from toril.jobs.states import State
 
-__all__ = ["shared_server"]
-
-NOW = 1_700_000_000_000
-BASE = "bull:line:"
-
-
-@pytest.fixture
-async def redis(shared_server: RedisServer) -> AsyncIterator[RedisClient]:
-    client = RedisClient(parse_address(shared_server.url))
-    await client.call("FLUSHDB")
-    yield client
-    await client.close()
-
-
-@pytest.fixture
-async def engine(shared_server: RedisServer, redis: RedisClient) -> AsyncIterator[RedisEngine]:
-    engine = RedisEngine(shared_server.url)
-    await engine.start()
-    yield engine
-    await engine.close()
-
-
-def new(id: str, *, timestamp: int = NOW, **fields: Any) -> NewJob:
-    return NewJob(id, "work", "{}", '{"attempts":1}', timestamp, **fields)
-
-
-async def add(engine: RedisEngine, *ids: str) -> None:
-    await engine.jobs.add("line", [new(id) for id in ids], batch="-".join(ids)[:200], now=NOW)
-
-
-async def hold(redis: RedisClient, id: str, **fields: str) -> None:
-    await redis.call("HSET", BASE + id, *(part for pair in fields.items() for part in pair))
-
-
-async def read(engine: RedisEngine, id: str) -> Job:
-    job = await engine.inspect.get(id, "line")
-    assert job is not None
-    return job
-
-
-async def line(engine: RedisEngine, **options: Any) -> list[str]:
-    return [job.id for job in (await engine.inspect.list("line", [State.WAITING], **options)).jobs]
+__all__ = ["engine", "redis", "shared_server"]
 
 
 # Jobs of other producers
@@ -172,79 +128,6 @@ async def test_a_foreign_key_is_explained(engine: RedisEngine, redis: RedisClien
     await redis.call("SET", BASE + "wait", "not ours")
     with pytest.raises(EngineError, match=r"something else than expected.*choose another"):
         await engine.inspect.counts("line")
-
-
-# Paging
-
-
-async def test_pages_hold_while_half_of_the_line_moves(engine: RedisEngine) -> None:
-    ids = [f"j{number}" for number in range(500)]
-    await engine.jobs.add("line", [new(id) for id in ids], batch="x", now=NOW)
-    first = await engine.inspect.list("line", [State.WAITING], limit=200)
-    # Of the ids around the end of the page, some are gone, and some have come back at the other end.
-    await engine.inspect.remove("line", [f"j{number}" for number in range(195, 204)], now=NOW)
-    await engine.jobs.add("line", [new(f"j{number}") for number in range(198, 203)], batch="y", now=NOW)
-    seen = [job.id for job in first.jobs]
-    cursor = first.cursor
-    while cursor is not None:
-        page = await engine.inspect.list("line", [State.WAITING], limit=70, cursor=cursor)
-        seen += [job.id for job in page.jobs]
-        cursor = page.cursor
-    stayed = [id for id in ids if not 195 <= int(id[1:]) < 204]
-    assert [id for id in seen if id in stayed] == stayed
-
-
-@pytest.mark.parametrize("newest_first", [False, True])
-async def test_pages_hold_when_thousands_are_taken(engine: RedisEngine, newest_first: bool) -> None:
-    await engine.jobs.add("line", [new(f"j{number}") for number in range(12_000)], batch="x", now=NOW)
-    seen: list[str] = []
-    cursor: str | None = None
-    for turn in range(30):
-        page = await engine.inspect.list("line", [State.WAITING], limit=1_000, cursor=cursor, newest_first=newest_first)
-        seen += [job.id for job in page.jobs]
-        cursor = page.cursor
-        if cursor is None:
-            break
-        if turn == 5:
-            await engine.jobs.exchange(
-                "line", worker="w", seq=1, token="w:1", finished=(), want=5_500, lock_ms=9_000, now=NOW
-            )
-            await engine.jobs.add("line", [new(f"n{number}") for number in range(3_000)], batch="y", now=NOW)
-    assert cursor is None
-    assert len(seen) == len(set(seen))
-    assert {f"j{number}" for number in range(5_500, 12_000)} <= set(seen)
-
-
-@pytest.mark.parametrize("newest_first", [False, True])
-async def test_pages_of_one_millisecond(engine: RedisEngine, redis: RedisClient, newest_first: bool) -> None:
-    ids = [f"j{number}" for number in range(300)] + ["ü1", "ü2", "Z", "_"]
-    for id in ids:
-        await hold(redis, id, name="work", timestamp="5")
-        await redis.call("ZADD", BASE + "completed", NOW, id)
-    whole = (await engine.inspect.list("line", [State.COMPLETED], limit=999, newest_first=newest_first)).jobs
-    assert len(whole) == len(ids)
-    pages: list[Job] = []
-    cursor: str | None = None
-    while True:
-        page = await engine.inspect.list("line", [State.COMPLETED], limit=11, cursor=cursor, newest_first=newest_first)
-        pages += page.jobs
-        cursor = page.cursor
-        if cursor is None:
-            break
-        await redis.call("ZREM", BASE + "completed", page.jobs[-1].id, page.jobs[0].id)
-    assert tuple(pages) == whole
-
-
-async def test_a_filter_that_finds_nothing_costs_a_part_per_call(engine: RedisEngine) -> None:
-    for start in range(0, 12_000, 6_000):
-        jobs = [new(f"j{start + number}") for number in range(6_000)]
-        await engine.jobs.add("line", jobs, batch=f"b{start}", now=NOW)
-    calls, cursor = 1, (await engine.inspect.list("line", [State.WAITING], name="rare")).cursor
-    while cursor is not None:
-        page = await engine.inspect.list("line", [State.WAITING], name="rare", cursor=cursor)
-        assert page.jobs == ()
-        calls, cursor = calls + 1, page.cursor
-    assert calls == 3
 
 
 # Pausing on a wire that is shared
