@@ -101,7 +101,7 @@ class Toril:
         self.task = TaskDecorator(
             self.registry, self._enqueuer, default_queue=jobs.queue, defaults=JobOptions(attempts=jobs.attempts)
         )
-        self.schedules = Schedules(self._opening.get, self.clock, JobIds(self.clock), self._desk)
+        self.schedules = Schedules(self._opening.get, self.registry, self.clock, JobIds(self.clock), self._desk)
         self._planner = SchedulePlanner(self._opening.get, self.registry, self.clock, self.telemetry)
         self._retentions: dict[str, Retention] = {}
         self._workers: WeakSet[OpeningWorker] = WeakSet()

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from tests.interop.recorded import START_MS, Scenario
+from tests.interop.schedulers import SchedulerOperations
 from toril.engine.ports.inspect import Changed
 from toril.engine.ports.jobs import Code, Finish, Lock, LogLine, Progress
 from toril.engine.protocol import Engine
@@ -48,7 +49,7 @@ class Taken:
         self.at = at
 
 
-class Operations:
+class Operations(SchedulerOperations):
     """Does steps of one scenario with one engine. Each method asserts that the answer is the recorded one."""
 
     def __init__(self, engine: Engine, scenario: Scenario) -> None:
@@ -156,6 +157,7 @@ class Operations:
         )  # fmt: skip
         if finished is not None:
             assert exchanged.applied == (Code.OK if code is None else CODES[code],)
+        await self.plan_next(queue, exchanged.jobs)
         return exchanged.jobs
 
     async def _extendLock(self, step: Step) -> None:  # noqa: N802 - the recorded name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from toril.kernel.durations import Duration
 from toril.kernel.ids import JobIds, token_hex
 from toril.tasks.call import Call
 from toril.tasks.handle import Desk, JobHandle, handle_of
+from toril.tasks.registry import Registry
 
 _PAGE = 500
 _MOST_RUNS = 1_000_000_000
@@ -38,8 +39,16 @@ class Schedules:
     the store is away.
     """
 
-    def __init__(self, open_store: Callable[[], Awaitable[Engine]], clock: Clock, ids: JobIds, desk: Desk) -> None:
+    def __init__(
+        self,
+        open_store: Callable[[], Awaitable[Engine]],
+        registry: Registry,
+        clock: Clock,
+        ids: JobIds,
+        desk: Desk,
+    ) -> None:
         self._open = open_store
+        self._registry = registry
         self._clock = clock
         self._ids = ids
         self._desk = desk
@@ -85,7 +94,7 @@ class Schedules:
     async def list(self, queue: str | None = None) -> list[Schedule]:
         """The schedules of a queue, or of all queues, the one that is due next first."""
         engine = await self._open()
-        names = [queue] if queue is not None else [info.name for info in await engine.inspect.queues()]
+        names = await self._queues(engine, queue)
         found: list[Schedule] = []
         for name in names:
             start = 0
@@ -97,8 +106,7 @@ class Schedules:
     async def get(self, id: str, queue: str | None = None) -> Schedule | None:
         """One schedule, or None. Without `queue` all queues are searched."""
         engine = await self._open()
-        names = [queue] if queue is not None else [info.name for info in await engine.inspect.queues()]
-        for name in names:
+        for name in await self._queues(engine, queue):
             found = await engine.schedules.get(name, id)
             if found is not None:
                 return found
@@ -130,6 +138,12 @@ class Schedules:
         job = NewJob(self._ids.new(), found.name, found.data, codec.encode(opts), now, priority=priority)
         added = await engine.jobs.add(found.queue, [job], batch=token_hex(), now=now)
         return handle_of(added.ids[0], found.queue, self._desk)
+
+    async def _queues(self, engine: Engine, queue: str | None) -> Sequence[str]:
+        """The queues to look at. Those of our tasks too, whose jobs may all have been added by others."""
+        if queue is not None:
+            return [queue]
+        return sorted({info.name for info in await engine.inspect.queues()} | self._registry.queues())
 
 
 def _repeat(
