@@ -91,6 +91,20 @@ async def test_a_cancelled_job_is_failed_by_the_node_worker_that_gets_it(node: P
     assert job["failedReason"] == "cancelled: nobody wants it"
 
 
+async def test_a_job_that_a_node_worker_runs_cannot_be_cancelled(node: Peer, toril: Toril) -> None:
+    nap = toril.registry.get("nap")
+    assert nap is not None
+    handle = await nap.enqueue(ms=300)
+    # A name that a worker of Toril could have as well.
+    await node.ask("worker", queue=QUEUE, options={"name": "host-1-abcdef"})
+    await node.until(lambda notices: [notice for notice in notices if notice["notice"] == "ran"])
+    assert not await handle.cancel("too late", by="test")
+    assert await handle.result(timeout=5) == "rested"
+    job = await handle.info()
+    assert job is not None
+    assert (job.cancelled, job.cancel) == (False, None)
+
+
 async def test_node_reads_a_job_of_toril(node: Peer, toril: Toril, empty: dump.Client) -> None:
     double = toril.registry.get("double")
     assert double is not None

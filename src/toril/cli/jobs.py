@@ -34,6 +34,7 @@ _SAID = {
 _CANCEL_SAID = {
     CancelAnswer.CANCELLED: "[green]cancelled[/]",
     CancelAnswer.REQUESTED: "[yellow]running: its worker has been told to stop it[/]",
+    CancelAnswer.FOREIGN: "[red]a worker that is not Toril's runs it and cannot be told, nothing was changed[/]",
     CancelAnswer.FINISHED: "[red]has finished already, nothing was changed[/]",
     CancelAnswer.MISSING: "[red]there is no such job[/]",
 }

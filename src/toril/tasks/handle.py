@@ -127,7 +127,7 @@ class JobHandle(Generic[R_co]):
 
     async def cancel(self, reason: str = "", by: str = "") -> bool:
         """Cancel the job. True when it will not run, or its worker has been told to stop it; False when it has
-        finished already.
+        finished already, or a worker of BullMQ that is not Toril's runs it: nothing was changed then.
 
         `reason` and `by` (who) are shown with the job. Raises JobNotFound, EngineUnavailable.
         """
@@ -136,7 +136,7 @@ class JobHandle(Generic[R_co]):
         answer = await engine.jobs.cancel(queue, self.id, by=by, reason=reason, now=self._desk.clock.now_ms())
         if answer is CancelAnswer.MISSING:
             raise self._missing()
-        return answer is not CancelAnswer.FINISHED
+        return answer not in {CancelAnswer.FINISHED, CancelAnswer.FOREIGN}
 
     def cancel_sync(self, reason: str = "", by: str = "") -> bool:
         """`cancel` for synchronous code; blocks."""

@@ -107,6 +107,8 @@ class CancelAnswer(StrEnum):
     """The job is failed now, or marked so that it can only fail; it will not run."""
     REQUESTED = "requested"
     """The job is active: its worker has been told."""
+    FOREIGN = "foreign"
+    """The job is active on a worker that is not Toril's, which nobody can tell: nothing was changed."""
     FINISHED = "finished"
     """The job has already finished."""
     MISSING = "missing"

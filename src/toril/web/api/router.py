@@ -162,6 +162,8 @@ class JobsApi:
                 raise _no_such_job()
             case Cancelled.REQUESTED:
                 return CancelAnswer(job_id=id, status="cancelling", message="The job is running; its worker was told.")
+            case Cancelled.FOREIGN:
+                raise ApiError(409, "job_elsewhere", "A worker that is not Toril's runs the job and cannot be told.")
             case Cancelled.FINISHED:
                 ended = await engine.inspect.get(job.id, job.queue)
                 if ended is None or not ended.cancelled:

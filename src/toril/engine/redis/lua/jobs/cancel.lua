@@ -1,6 +1,6 @@
 -- Cancel one job.
 -- KEYS[1] meta. ARGV[1..4] see lib/queue; [5] id, [6] failed reason, [7] cancellation (JSON).
--- Answers cancelled, requested, finished or missing.
+-- Answers cancelled, requested, foreign, finished or missing.
 -- include: queue
 -- include: parents
 -- include: dedup
@@ -29,7 +29,13 @@ end
 if redis.call('ZSCORE', base .. 'completed', id) or redis.call('ZSCORE', base .. 'failed', id) then
   return 'finished'
 end
-if redis.call('EXISTS', key .. ':lock') == 1 or redis.call('LPOS', base .. 'active', id) then
+local lock = redis.call('GET', key .. ':lock')
+if lock or redis.call('LPOS', base .. 'active', id) then
+  -- A token of ours begins with the id of the worker that took the job; workers of BullMQ take no requests.
+  local worker = redis.call('HGET', key, 'pb')
+  if lock and not (worker and string.sub(lock, 1, #worker + 1) == worker .. ':') then
+    return 'foreign'
+  end
   if not redis.call('HGET', key, 'toril:cancel') then
     redis.call('HSET', key, 'toril:cancel', request)
   end
