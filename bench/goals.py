@@ -35,14 +35,14 @@ def _times(measure: str, contestant: str, peer: str) -> Callable[[Summary], floa
 
 GOALS = (
     Goal(
-        text="drain, file, against huey in its fastest setting that stores results",
+        text="drain, file, against huey as it comes",
         reached=_times("drain", "toril", "huey"),
         at_least=5,
         unit="x",
     ),
     Goal(
-        text="drain, file, against huey as it comes, results stored",
-        reached=_times("drain", "toril", "huey-default"),
+        text="drain, file, against huey in its fastest setting that stores results, which is not safe",
+        reached=_times("drain", "toril", "huey-unsafe"),
         at_least=5,
         unit="x",
     ),

@@ -61,20 +61,19 @@ class HueyQueue:
 CONTESTANTS = (
     Contestant(
         name="huey",
-        setting="SqliteHuey, WAL, fsync=False (synchronous OFF), results stored, 1 worker thread, polls every 5 ms",
+        setting="SqliteHuey as it comes: WAL, synchronous FULL, results stored, 1 worker thread; polls every 5 ms",
+        make=partial(HueyQueue, results=True, fsync=None),
+        package="huey",
+    ),
+    Contestant(
+        name="huey-unsafe",
+        setting="the same with fsync=False (synchronous OFF): a power cut may lose jobs or the whole file",
         make=partial(HueyQueue, results=True, fsync=False),
         package="huey",
     ),
     Contestant(
-        name="huey-default",
-        setting="SqliteHuey as it comes: WAL, synchronous FULL, results stored",
-        make=partial(HueyQueue, results=True, fsync=None),
-        package="huey",
-        skips=frozenset({"latency-inside", "latency-across"}),
-    ),
-    Contestant(
         name="huey-no-results",
-        setting="SqliteHuey, fsync=False, results=False: nothing is kept of a job that ran",
+        setting="huey-unsafe with results=False: nothing is kept of a job that ran",
         make=partial(HueyQueue, results=False, fsync=False),
         package="huey",
         skips=frozenset({"enqueue-single", "enqueue-concurrent", "enqueue-bulk", "latency-inside", "latency-across"}),

@@ -63,6 +63,10 @@ class TorilQueue:
         return (await self._toril.engine.inspect.counts(QUEUE)).completed
 
 
+_DRAIN_ONLY = frozenset(
+    {"enqueue-single", "enqueue-concurrent", "enqueue-bulk", "latency-inside", "latency-across", "scaling"}
+)
+
 CONTESTANTS = (
     Contestant(
         name="toril",
@@ -76,9 +80,15 @@ CONTESTANTS = (
         setting="the same with the default 5 slots",
         make=partial(TorilQueue, memory=False, slots=5),
         package="toril",
-        skips=frozenset(
-            {"enqueue-single", "enqueue-concurrent", "enqueue-bulk", "latency-inside", "latency-across", "scaling"}
-        ),
+        skips=_DRAIN_ONLY,
+    ),
+    Contestant(
+        name="toril-200-slots",
+        setting="the same with 200 slots",
+        make=partial(TorilQueue, memory=False, slots=200),
+        package="toril",
+        skips=_DRAIN_ONLY,
+        scales=(("drain", 2.5),),
     ),
     Contestant(
         name="toril-memory",
