@@ -27,6 +27,7 @@ from toril.jobs.options import JobOptions, Retention
 from toril.jobs.retry import Exponential, Fixed
 from toril.jobs.schedule import Cron, Every, Schedule
 from toril.jobs.states import State
+from toril.jobs.unique import Unique
 from toril.scheduling.schedules import Schedules
 from toril.settings import Settings
 from toril.tasks.call import Call
@@ -77,6 +78,7 @@ __all__ = [
     "Task",
     "Toril",
     "TorilError",
+    "Unique",
     "UnknownTask",
     "WebUrl",
     "Worker",

@@ -17,6 +17,7 @@ from toril.jobs.model import NewJob, TakenJob
 from toril.jobs.options import JobOptions, Keep
 from toril.jobs.outcome import Done, Failed, Outcome, Retry
 from toril.jobs.states import State
+from toril.jobs.unique import Unique, UniqueKey
 from toril.testing.clock import ManualClock
 
 LOCK_MS = 30_000
@@ -87,9 +88,9 @@ class Operations(SchedulerOperations):
             telemetry = stored.pop("telemetry")
             stored |= {"tm": telemetry["metadata"], "omc": telemetry["omitContext"]}
         job = NewJob(
-            step["result"], step["name"], _json(step.get("data", {})), _json(stored),
+            _own_id(step), step["name"], _json(step.get("data", {})), _json(stored),
             opts.get("timestamp", self.clock.now_ms()), opts.get("delay", 0), opts.get("priority", 0),
-            opts.get("lifo", False),
+            opts.get("lifo", False), _unique(opts.get("deduplication")),
         )  # fmt: skip
         batch = f"batch-{next(self._numbers)}"
         added = await self._engine.jobs.add(_queue(step), [job], batch=batch, now=self.clock.now_ms())
@@ -101,6 +102,8 @@ class Operations(SchedulerOperations):
         """What BullMQ refuses, Toril refuses before it asks its engine."""
         try:
             JobOptions(id=opts.get("jobId"), priority=opts.get("priority", 0))
+            if "deduplication" in opts:
+                Unique(opts["deduplication"].get("id", ""))
         except ConfigError:
             return
         raise AssertionError(f"expected a ConfigError for {opts}, found that it is accepted")
@@ -265,6 +268,21 @@ class Operations(SchedulerOperations):
 def _queue(step: Step) -> str:
     queue: str = step.get("queue", "q")
     return queue
+
+
+def _own_id(step: Step) -> str:
+    """The id that a job gets if it is stored: another's is answered when that has its deduplication id."""
+    own: str = step["result"]
+    if "deduplication" in step.get("opts", {}):
+        own = step["changed"][f"bull:{_queue(step)}:id"]["value"]
+    return own
+
+
+def _unique(de: dict[str, Any] | None) -> UniqueKey | None:
+    if de is None:
+        return None
+    flags = (de.get(name, False) for name in ("extend", "replace", "keepLastIfActive"))
+    return UniqueKey(de["id"], de.get("ttl"), *flags)
 
 
 def _json(value: Any) -> str:

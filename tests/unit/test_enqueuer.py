@@ -234,11 +234,11 @@ async def test_the_stored_job_carries_what_was_asked_for() -> None:
     await task.enqueue("c")
     first, second, third = (sent.jobs[0] for sent in bench.store.sent)
     assert first[:3] == ("mine", "write", '{"text":"a","copies":2}')
-    assert first[4:] == (now, 2000, 7, True)
+    assert first[4:] == (now, 2000, 7, True, None)
     assert (json.loads(first.opts)["jobId"], json.loads(first.opts)["attempts"]) == ("mine", 5)
     assert (second.delay_ms, json.loads(second.opts)["delay"]) == (60_000, 60_000)
     assert third.opts == task.stored_options
-    assert third[4:] == (now, 0, 0, False)
+    assert third[4:] == (now, 0, 0, False, None)
 
 
 async def test_the_id_that_the_store_answers_is_the_handles() -> None:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from toril.jobs.states import State
+from toril.jobs.unique import UniqueKey
 
 
 class NewJob(NamedTuple):
-    """A job on its way into an engine. `data` and `opts` are JSON text; `delay_ms` counts from the moment of adding."""
+    """A job on its way into an engine. `data` and `opts` are JSON text; `delay_ms` counts from the moment of adding;
+    `unique` is the key that it wants to be the only job of.
+    """
 
     id: str
     name: str
@@ -19,6 +22,7 @@ class NewJob(NamedTuple):
     delay_ms: int = 0
     priority: int = 0
     lifo: bool = False
+    unique: UniqueKey | None = None
 
 
 class TakenJob(NamedTuple):

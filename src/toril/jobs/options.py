@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypedDict, TypeGuard
 
 from toril.errors import ConfigError
 from toril.jobs.retry import Backoff, BackoffSpec, Exponential, spec_of
+from toril.jobs.unique import Unique
 from toril.kernel import codec
 from toril.kernel.durations import Duration, milliseconds, seconds
 from toril.kernel.ids import CUSTOM_ID
@@ -101,6 +102,7 @@ class OptionsPatch(TypedDict, total=False):
     id: str | None
     owner: str | None
     tags: tuple[str, ...]
+    unique: Unique | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ class JobOptions:
     attempts: most attempts, 1 or more · backoff: the wait between them, None retries at once · delay: wait before the
     first · run_at: an aware datetime instead of `delay` · priority: 0 is none, 1 runs first, up to 2,097,151 · lifo:
     last in, first out · timeout: longest run of one attempt · retention: see `Retention` · id: an id of your own ·
-    owner: who may see the job over HTTP · tags: words to find it by.
+    owner: who may see the job over HTTP · tags: words to find it by · unique: see `Unique`.
     """
 
     attempts: int = 3
@@ -124,6 +126,7 @@ class JobOptions:
     id: str | None = None
     owner: str | None = None
     tags: tuple[str, ...] = ()
+    unique: Unique | None = None
 
     def __post_init__(self) -> None:
         _check_int("attempts", self.attempts, 1, MOST_ATTEMPTS)
@@ -148,6 +151,8 @@ class JobOptions:
         if not isinstance(tags, tuple | list) or not all(_is_text(tag) and "," not in tag for tag in tags):
             raise ConfigError(f"tags: expected a tuple of non-empty words without commas, got {tags!r}.")
         object.__setattr__(self, "tags", tuple(tags))
+        if self.unique is not None and not isinstance(self.unique, Unique):
+            raise ConfigError(f'unique: expected Unique(window="1h", …), got {self.unique!r}.')
 
     def merged(self, patch: OptionsPatch) -> JobOptions:
         """These options with some replaced. Raises ConfigError, which names the nearest option for an unknown one."""

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from toril.jobs import options as job_options
 from toril.jobs.options import JobOptions
 from toril.tasks.signature import Signature
+from toril.tasks.unique import KeyRule
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -28,6 +29,7 @@ class JobPlan:
         "signature",
         "stored_options",
         "timed",
+        "unique",
     )
 
     def __init__(self, name: str, queue: str, options: JobOptions, signature: Signature) -> None:
@@ -38,6 +40,7 @@ class JobPlan:
         self.id = options.id
         self.priority = options.priority
         self.lifo = options.lifo
+        self.unique = None if options.unique is None else KeyRule(options.unique, name, signature)
         self.timed = options.run_at is not None
         self.delay_ms = 0 if self.timed else options.delay_ms(0)
         self.stored_options = job_options.encode(options, delay_ms=self.delay_ms)

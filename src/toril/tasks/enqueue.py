@@ -15,6 +15,7 @@ from toril.engine.protocol import Engine
 from toril.errors import EngineError, EngineUnavailable, PayloadTooLarge
 from toril.jobs import options as job_options
 from toril.jobs.model import NewJob
+from toril.jobs.unique import with_key
 from toril.kernel.backoff import wait_s
 from toril.kernel.ids import JobIds, token_hex
 from toril.tasks.call import Call
@@ -67,10 +68,11 @@ class Enqueuer:
         if batch is None:
             batch = self._joined[loop, queue] = _Batch([], [])
             loop.call_soon(self._send, loop, queue)
-        stored: asyncio.Future[str] = loop.create_future()
+        stored: asyncio.Future[_Stored] = loop.create_future()
         batch.jobs.append(job)
         batch.stored.append(stored)
-        return JobHandle(await stored, queue, call.plan.signature, self._desk)
+        stored_as, created = await stored
+        return JobHandle(stored_as, queue, call.plan.signature, self._desk, created)
 
     def enqueue_sync(self, call: Call[R]) -> JobHandle[R]:
         """`enqueue`, blocking."""
@@ -113,9 +115,10 @@ class Enqueuer:
                 error.add_note(f"Of {len(handles)} jobs, the first {stored} in the order of storing were stored.")
                 raise
             stored += len(chunk.jobs)
-            for position, job, stored_as in zip(chunk.positions, chunk.jobs, added.ids, strict=True):
-                if stored_as != job.id:
+            for position, stored_as, created in zip(chunk.positions, added.ids, added.created, strict=True):
+                if not created:
                     handles[position].id = stored_as
+                    handles[position].created = False
 
     def _job(self, call: Call[Any], now: int) -> NewJob:
         plan, data = call.plan, call.data
@@ -129,11 +132,14 @@ class Enqueuer:
                 limit=limit,
             )
         job_id = plan.id or self._ids.new()
-        if not plan.timed:
-            return NewJob(job_id, plan.name, data, plan.stored_options, now, plan.delay_ms, plan.priority, plan.lifo)
-        delay = plan.options.delay_ms(now)
-        opts = job_options.encode(plan.options, delay_ms=delay)
-        return NewJob(job_id, plan.name, data, opts, now, delay, plan.priority, plan.lifo)
+        delay, opts = plan.delay_ms, plan.stored_options
+        if plan.timed:
+            delay = plan.options.delay_ms(now)
+            opts = job_options.encode(plan.options, delay_ms=delay)
+        if plan.unique is None:
+            return NewJob(job_id, plan.name, data, opts, now, delay, plan.priority, plan.lifo)
+        key = plan.unique.key_of(data)
+        return NewJob(job_id, plan.name, data, with_key(opts, key), now, delay, plan.priority, plan.lifo, key)
 
     def _send(self, loop: asyncio.AbstractEventLoop, queue: str) -> None:
         batch = self._joined.pop((loop, queue))
@@ -144,7 +150,7 @@ class Enqueuer:
     async def _send_batch(self, queue: str, batch: _Batch) -> None:
         # Whoever was cancelled before anything was sent does not want the job any more.
         wanted = [pair for pair in zip(batch.jobs, batch.stored, strict=True) if not pair[1].done()]
-        part: list[tuple[NewJob, asyncio.Future[str]]] = []
+        part: list[tuple[NewJob, asyncio.Future[_Stored]]] = []
         size = 0
         for pair in wanted:
             length = _size(pair[0])
@@ -156,7 +162,7 @@ class Enqueuer:
         if part:
             await self._send_part(queue, part)
 
-    async def _send_part(self, queue: str, part: Sequence[tuple[NewJob, asyncio.Future[str]]]) -> None:
+    async def _send_part(self, queue: str, part: Sequence[tuple[NewJob, asyncio.Future[_Stored]]]) -> None:
         try:
             added = await self._add(queue, [job for job, _ in part])
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait
@@ -173,9 +179,9 @@ class Enqueuer:
             for _, stored in part:
                 stored.cancel()
             raise
-        for (_, stored), job_id in zip(part, added.ids, strict=True):
+        for (_, stored), job_id, created in zip(part, added.ids, added.created, strict=True):
             if not stored.done():
-                stored.set_result(job_id)
+                stored.set_result(_Stored(job_id, created))
 
     async def _store(self, queue: str, jobs: Sequence[NewJob]) -> Added:
         """Add jobs. When an answer is lost, the same batch is sent again until the deadline: it is stored once."""
@@ -202,11 +208,18 @@ class Enqueuer:
             await asyncio.sleep(wait)
 
 
+class _Stored(NamedTuple):
+    """What became of one job: under which id it is stored, and whether it was made."""
+
+    id: str
+    created: bool
+
+
 class _Batch(NamedTuple):
     """Jobs that are enqueued one by one in the same turn of a loop, and who waits for each."""
 
     jobs: list[NewJob]
-    stored: list[asyncio.Future[str]]
+    stored: list[asyncio.Future[_Stored]]
 
 
 class _Chunk:

@@ -62,16 +62,24 @@ class Desk(NamedTuple):
 
 
 class JobHandle(Generic[R_co]):
-    """One stored job. `queue` is None while a handle made by `toril.job(id)` has not looked for its job yet."""
+    """One stored job. `queue` is None while a handle made by `toril.job(id)` has not looked for its job yet.
 
-    __slots__ = ("_home", "_signature", "id", "queue")
+    `created` is False when enqueueing made no job, because one with its id or its unique key was there: the handle is
+    then that job's.
+    """
+
+    __slots__ = ("_home", "_signature", "created", "id", "queue")
 
     id: str
     queue: str | None
+    created: bool
 
-    def __init__(self, id: str, queue: str | None, signature: Signature | None, desk: Desk) -> None:
+    def __init__(
+        self, id: str, queue: str | None, signature: Signature | None, desk: Desk, created: bool = True
+    ) -> None:
         self.id = id
         self.queue = queue
+        self.created = created
         self._signature = signature
         self._home = desk
 

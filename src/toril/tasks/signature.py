@@ -6,6 +6,7 @@ that they can change without touching stored jobs.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
@@ -29,6 +30,7 @@ from pydantic_core import (
 from typing_extensions import TypedDict
 
 from toril.errors import ConfigError, InvalidArguments, InvalidResult
+from toril.kernel import codec
 from toril.tasks.context import Context
 
 _REFUSED: dict[Any, str] = {
@@ -72,6 +74,7 @@ class Signature:
         for parameter in parameters:
             _check_parameter(parameter, hints, what)
         self.names = tuple(parameter.name for parameter in parameters)
+        self._defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
         self._positional = tuple(p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY)
         arguments = _compile(_arguments_type(parameters, hints), f"the parameters of {what}")
         self._validate = SchemaValidator(arguments, _CONFIG).validate_python
@@ -111,6 +114,18 @@ class Signature:
         except ValidationError as error:
             raise self._invalid(error) from None
         return arguments
+
+    def with_defaults(self, data: str) -> dict[str, Any]:
+        """The JSON values of a job's arguments by name, with those of the defaults that it leaves out.
+
+        A default that JSON cannot carry is left out.
+        """
+        given: dict[str, Any] = codec.decode_object(data, self._what)
+        for name in self._defaults.keys() - given.keys():
+            with contextlib.suppress(PydanticSerializationError, ValueError):
+                text = self._dump({name: self._defaults[name]}, **_WRITE, warnings="none")
+                given |= codec.decode_object(text, self._what)
+        return given
 
     def dump_result(self, value: Any) -> str:
         """A result as JSON text by the return annotation. Raises InvalidResult."""

@@ -14,15 +14,36 @@ from typing import NamedTuple, Protocol
 from toril.jobs.model import CancelRequest, NewJob, TakenJob
 from toril.jobs.options import Keep
 from toril.jobs.outcome import Outcome
+from toril.kernel import codec
 
 
 class Added(NamedTuple):
     """The answer to `add`. `ids[i]` is the job that stands for the i-th given one; `created[i]` is false when it
-    existed.
+    existed: under that id, or as the one that has the unique key.
     """
 
     ids: tuple[str, ...]
     created: tuple[bool, ...]
+
+    def remembered(self, given: Sequence[str]) -> str:
+        """The answer as short text: 1 for a job that was made, 0 for one that was there under its own id, d for one
+        that another stands for; then the ids of those others as a JSON array, if there are any.
+        """
+        if self.ids == tuple(given):
+            return "".join("1" if made else "0" for made in self.created)
+        pairs = list(zip(self.ids, given, strict=True))
+        flags = (
+            "1" if made else "0" if id_ == own else "d" for made, (id_, own) in zip(self.created, pairs, strict=True)
+        )
+        return "".join(flags) + codec.encode([id_ for id_, own in pairs if id_ != own])
+
+    @classmethod
+    def recalled(cls, given: Sequence[str], text: str) -> Added:
+        """The other way round."""
+        flags, bracket, rest = text.partition("[")
+        others = iter(codec.decode(bracket + rest)) if bracket else iter(())
+        ids = tuple(next(others) if flag == "d" else id_ for id_, flag in zip(given, flags, strict=True))
+        return cls(ids, tuple(flag == "1" for flag in flags))
 
 
 class Finish(NamedTuple):
@@ -145,8 +166,14 @@ class JobStore(Protocol):
 
         A job whose id is stored already in this queue is left as it is, and answered with `created` false. A repeated
         `batch` answers the same and adds nothing, for at least ten minutes, also when the jobs have been run and pruned
-        meanwhile. `lifo` jobs go to the front of the line; with a priority or a delay `lifo` means nothing. Raises
-        ValueError for text that cannot be stored (a lone surrogate).
+        meanwhile. `lifo` jobs go to the front of the line; with a priority or a delay `lifo` means nothing.
+
+        A job whose `unique` key another has is not stored: the other's id is answered. With `replace` it takes the
+        place of a delayed one; with `keep_last` the last such job is remembered while the other is active, and added
+        when that ends. A key is free when its window is over; without a window when its job has ended. The key of a job
+        that was deleted is free, unless retention deleted it within its window.
+
+        Raises ValueError for text that cannot be stored (a lone surrogate).
         """
         ...
 

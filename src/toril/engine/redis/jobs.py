@@ -52,11 +52,17 @@ class RedisJobStore:
     async def add(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
         # The store learns once per process that there is a queue of that name.
         args: list[str | int] = [batch, _BATCH_REMEMBERED_MS, self._keys.queues(), queue, int(queue in self._known)]
-        for id_, name, data, opts, timestamp, delay_ms, priority, lifo in jobs:
+        args.append("")
+        claims: dict[int, str] = {}
+        for number, (id_, name, data, opts, timestamp, delay_ms, priority, lifo, unique) in enumerate(jobs):
             args += (id_, name, data, opts, timestamp, delay_ms, priority, 1 if lifo else 0)
-        flags = (await self._run(_ADD, queue, now, *args)).decode()
+            if unique is not None:
+                claims[number] = unique.stored()
+        if claims:
+            args[5] = "{" + ",".join(f'"{number}":{stored}' for number, stored in claims.items()) + "}"
+        answer = (await self._run(_ADD, queue, now, *args)).decode()
         self._known.add(queue)
-        return Added(tuple(job.id for job in jobs), tuple(flag == "1" for flag in flags))
+        return Added.recalled([job.id for job in jobs], answer)
 
     async def exchange(
         self,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from toril.engine.ports.jobs import Added
-from toril.engine.sqlite.rows import DELAYED, line_place, line_state
+from toril.engine.sqlite.inserting import insert_jobs, queue_number
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
+from toril.engine.sqlite.unique import claim, own
 from toril.jobs.model import NewJob
 from toril.kernel import codec
 
@@ -17,7 +17,6 @@ _SQL = load("jobs")
 _MINUTE_MS = 60_000
 # One more than the ten that are promised, because the minutes are counted whole.
 BATCH_REMEMBERED_MINUTES = 11
-_OURS = '"toril":{'
 
 
 def add_jobs(tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str, now: int) -> Added:
@@ -26,16 +25,19 @@ def add_jobs(tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str,
     minute = now // _MINUTE_MS
     earlier = tx.value(_SQL["batch"], batch=batch, minutes=_minutes(minute))
     if earlier is not None:
-        return Added(ids, tuple(flag == "1" for flag in earlier))
+        return Added.recalled(ids, earlier)
     queue_id = queue_number(tx, queue)
-    newest = tx.value(_SQL["newest"])
-    added = tx.spread(_SQL["insert"], _rows(tx, queue_id, jobs, now)) if jobs else 0
-    created = tuple(True for _ in ids) if added == len(ids) else _created(tx, queue_id, ids, newest)
-    flags = "".join("1" if each else "0" for each in created)
-    tx.run(_SQL["remember_batch"], batch=batch, minute=minute + BATCH_REMEMBERED_MINUTES, created=flags)
-    if added:
+    if any(job.unique is not None for job in jobs):
+        added = _one_by_one(tx, queue_id, jobs, now)
+    else:
+        newest = tx.value(_SQL["newest"])
+        full = insert_jobs(tx, queue_id, jobs, now) == len(ids)
+        added = Added(ids, tuple(True for _ in ids) if full else _created(tx, queue_id, ids, newest))
+    remembered = added.remembered(ids)
+    tx.run(_SQL["remember_batch"], batch=batch, minute=minute + BATCH_REMEMBERED_MINUTES, created=remembered)
+    if any(added.created):
         tx.touched |= {f"w:{queue}", f"e:{queue}"}
-    return Added(ids, created)
+    return added
 
 
 @lru_cache(maxsize=4)
@@ -49,39 +51,19 @@ def batches_minute(now: int) -> int:
     return now // _MINUTE_MS
 
 
-def emit(tx: Transaction, queue_id: int, events: Sequence[tuple[int, str, int, int | None, str | None]]) -> None:
-    """Write events that no change of state writes by itself, given as (kind, job, at, state before, data)."""
-    first = tx.value(_SQL["number_events"], queue=queue_id, n=len(events)) - len(events) + 1
-    tx.spread(_SQL["emit"], [(queue_id, first + offset, *event) for offset, event in enumerate(events)])
-
-
-def queue_number(tx: Transaction, queue: str) -> int:
-    """The number of a queue, which is made if it is new."""
-    found: int | None = tx.value(_SQL["queue"], queue=queue)
-    return int(tx.value(_SQL["make_queue"], queue=queue)) if found is None else found
-
-
-def _rows(tx: Transaction, queue_id: int, jobs: Sequence[NewJob], now: int) -> list[tuple[Any, ...]]:
-    # Among jobs of one priority there is no front: lifo concerns the jobs without one.
-    ahead = sum(1 for job in jobs if job.lifo and not job.priority)
-    behind = len(jobs) - ahead
-    back = tx.value(_SQL["back_of_line"], queue=queue_id, n=behind) - behind if behind else 0
-    # The last of several lifo jobs stands foremost, so their places are given from the old front downwards.
-    front = tx.value(_SQL["front_of_line"], queue=queue_id, n=ahead) + ahead if ahead else 0
-    rows = []
-    for id_, name, data, opts, timestamp, delay_ms, priority, lifo in jobs:
-        foremost = lifo and not priority
-        if foremost:
-            front -= 1
-        else:
-            back += 1
-        if delay_ms > 0:
-            state, place = DELAYED, now + delay_ms
-        else:
-            state, place = line_state(priority), line_place(priority, front if foremost else back)
-        foreign = 0 if _OURS in opts else 1
-        rows.append((id_, queue_id, state, place, name, data, opts, foreign, priority, timestamp, now))
-    return rows
+def _one_by_one(tx: Transaction, queue_id: int, jobs: Sequence[NewJob], now: int) -> Added:
+    """Jobs with unique keys: each may meet one that stands before it in the same batch."""
+    ids: list[str] = []
+    created: list[bool] = []
+    for job in jobs:
+        known = tx.value(_SQL["cancelling"], queue=queue_id, id=job.id) is not None
+        owner = None if known else claim(tx, queue_id, job, now)
+        ids.append(job.id if owner is None else owner)
+        created.append(not known and owner is None)
+        if created[-1]:
+            insert_jobs(tx, queue_id, [job], now)
+            own(tx, queue_id, job)
+    return Added(tuple(ids), tuple(created))
 
 
 def _created(tx: Transaction, queue_id: int, ids: Sequence[str], newest: int) -> tuple[bool, ...]:

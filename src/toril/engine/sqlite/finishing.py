@@ -25,6 +25,7 @@ from toril.jobs.options import Keep
 from toril.jobs.states import Cause
 from toril.kernel import codec
 
+ENDS = (out.Done, out.Failed, out.Cancelled)
 _COUNTED = frozenset({Cause.DONE, Cause.RETRY, Cause.FAILED})
 
 
@@ -40,6 +41,7 @@ class Stored(NamedTuple):
     attempts: int
     starts: int
     cancel: str | None
+    unique_key: str | None
 
 
 class Plan(NamedTuple):
@@ -73,7 +75,7 @@ def plan(finished: Sequence[Finish], stored: Iterable[Sequence[Any]], now: int) 
         if job.cancel is not None:
             finish = _with_pending_cancel(job, finish)
         endings.append((job, finish))
-        if finish.keep is not None and isinstance(finish.outcome, out.Done | out.Failed | out.Cancelled):
+        if finish.keep is not None and isinstance(finish.outcome, ENDS):
             if finish.keep.count == 0:
                 gone.append(job.seq)
             else:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from toril.engine.ports.inspect import Changed, JobInspector, JobPage, LogPage, QueueInfo
-from toril.engine.sqlite.adding import emit, queue_number
 from toril.engine.sqlite.connection import SqliteThread
+from toril.engine.sqlite.inserting import emit, queue_number
 from toril.engine.sqlite.jobs import put_in_line
 from toril.engine.sqlite.rows import (
     ACTIVE,
@@ -24,6 +24,7 @@ from toril.engine.sqlite.rows import (
 )
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
+from toril.engine.sqlite.unique import free_removed
 from toril.errors import ConfigError, JobLocked
 from toril.jobs.model import Counts, Job
 from toril.jobs.states import State
@@ -124,7 +125,7 @@ class SqliteJobInspector:
 
     async def remove(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:
-            tx.run(_SQL["delete"], seqs=codec.encode([job[1] for job in jobs]))
+            free_removed(tx, queue_id, tx.rows(_SQL["delete"], seqs=codec.encode([job[1] for job in jobs])))
             emit(tx, queue_id, [(REMOVED, ids[job[0]], now, job[2], None) for job in jobs])
 
         def allowed(state: int, place: int, planned: int) -> bool:
@@ -138,7 +139,9 @@ class SqliteJobInspector:
 
         def operation(tx: Transaction) -> int:
             row = tx.row(_SQL["queue"], queue=queue)
-            return 0 if row is None else tx.run(_SQL["drain"], queue=row[0], states=states, limit=limit)
+            if row is None:
+                return 0
+            return _deleted(tx, row[0], tx.rows(_SQL["drain"], queue=row[0], states=states, limit=limit))
 
         return await self._writer.run(operation)
 
@@ -147,10 +150,10 @@ class SqliteJobInspector:
             row = tx.row(_SQL["queue"], queue=queue)
             if row is None:
                 return 0
-            number = NUMBERS[state]
+            values: dict[str, Any] = {"queue": row[0], "state": NUMBERS[state], "before": before, "limit": limit}
             if state.finished:
-                return tx.run(_SQL["clean_finished"], queue=row[0], state=number, before=before, limit=limit)
-            return tx.run(_SQL["clean_unfinished"], queue=row[0], state=number, before=before, now=now, limit=limit)
+                return _deleted(tx, row[0], tx.rows(_SQL["clean_finished"], **values))
+            return _deleted(tx, row[0], tx.rows(_SQL["clean_unfinished"], **values, now=now))
 
         return await self._writer.run(operation)
 
@@ -225,10 +228,18 @@ def _obliterate(tx: Transaction, queue: str, force: bool, limit: int) -> tuple[i
         return 0, False
     if tx.run(_SQL["obliterate_events"], queue=row[0], limit=limit * 5) == limit * 5:
         return 0, False
-    for name in ("obliterate_exchanges", "obliterate_schedules", "obliterate_number", "obliterate_queue"):
+    for part in ("obliterate_exchanges", "obliterate_keys", "obliterate_schedules"):
+        tx.run(_SQL[part], queue=row[0])
+    for name in ("obliterate_number", "obliterate_queue"):
         tx.run(_SQL[name], queue=row[0])
     tx.touched.add(f"e:{queue}")
     return 0, True
+
+
+def _deleted(tx: Transaction, queue_id: int, removed: Sequence[tuple[str, str | None]]) -> int:
+    """Free the keys of deleted jobs. Answers how many jobs those were."""
+    free_removed(tx, queue_id, removed)
+    return len(removed)
 
 
 def _ends(newest_first: bool) -> tuple[int, int]:

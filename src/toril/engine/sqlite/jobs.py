@@ -21,8 +21,9 @@ from toril.engine.ports.jobs import (
     Requested,
 )
 from toril.engine.sqlite import finishing
-from toril.engine.sqlite.adding import add_jobs, emit
+from toril.engine.sqlite.adding import add_jobs
 from toril.engine.sqlite.connection import SqliteThread
+from toril.engine.sqlite.inserting import emit
 from toril.engine.sqlite.pruning import forget_replies, keep_finished, prune_events, prune_finished
 from toril.engine.sqlite.rows import (
     ACTIVE,
@@ -42,6 +43,7 @@ from toril.engine.sqlite.rows import (
 )
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
+from toril.engine.sqlite.unique import owner_ended
 from toril.engine.sqlite.wakeups import Wakeups
 from toril.jobs import outcome
 from toril.jobs.model import AttemptRecord, CancelRequest, NewJob, TakenJob
@@ -175,7 +177,7 @@ def _exchange(
     queue_id, paused = row
     earlier = tx.row(_SQL["exchange"], worker=worker, queue=queue_id, seq=seq, now=now)
     if earlier is None:
-        codes = _finish(tx, queue_id, finished, worker, now) if finished else ()
+        codes, more = _finish(tx, queue_id, finished, worker, now) if finished else ((), False)
         due = promote_due(tx, queue_id, now)
         seqs = "[]" if paused or want <= 0 else _take(tx, queue_id, want, token, worker, lock_ms, now)
         if codes or seqs != "[]":
@@ -192,7 +194,7 @@ def _exchange(
             )
             tx.touched.add(f"e:{queue}")
         # Who only hands in, or put more in line than it takes, leaves work for others.
-        if due > want or any(isinstance(finish.outcome, _BACK_IN_LINE) for finish in finished):
+        if more or due > want or any(isinstance(finish.outcome, _BACK_IN_LINE) for finish in finished):
             tx.touched.add(f"w:{queue}")
     else:
         codes = tuple(Code(code) for code in earlier[0].split(",") if code)
@@ -208,11 +210,18 @@ def _exchange(
     return Exchanged(codes, jobs, tx.value(_SQL["next_due"], queue=queue_id), cancelled)
 
 
-def _finish(tx: Transaction, queue_id: int, finished: Sequence[Finish], worker: str, now: int) -> tuple[Code, ...]:
+def _finish(
+    tx: Transaction, queue_id: int, finished: Sequence[Finish], worker: str, now: int
+) -> tuple[tuple[Code, ...], bool]:
+    """Hand in ended runs. Answers what became of each, and whether the end of one made another job."""
+    more = False
     ids = codec.encode([finish.id for finish in finished])
     stored = codec.decode(tx.value(_SQL["finishing"], ids=ids, queue=queue_id))
     plan = finishing.plan(finished, stored, now)
     if plan.endings:
+        for job, finish in plan.endings:
+            if job.unique_key is not None and isinstance(finish.outcome, finishing.ENDS):
+                more |= owner_ended(tx, queue_id, job.id, job.unique_key, now)
         back, front = finishing.places_needed(plan.endings)
         rows = finishing.rows(
             plan.endings,
@@ -226,7 +235,7 @@ def _finish(tx: Transaction, queue_id: int, finished: Sequence[Finish], worker: 
             tx.run(_SQL["delete"], seqs=codec.encode(plan.gone))
         for state, keep in plan.kept.items():
             keep_finished(tx, queue_id, state, keep, now)
-    return plan.codes
+    return plan.codes, more
 
 
 def promote_due(tx: Transaction, queue_id: int, now: int) -> int:
@@ -307,7 +316,7 @@ def _cancel(tx: Transaction, *, queue: str, id: str, request: CancelRequest) -> 
     row = None if queue_id is None else tx.row(_SQL["cancelling"], queue=queue_id, id=id)
     if row is None:
         return CancelAnswer.MISSING
-    seq, state = row
+    seq, state, key = row
     if state in (COMPLETED, FAILED):
         return CancelAnswer.FINISHED
     tx.touched |= {f"w:{queue}", f"e:{queue}"}
@@ -315,6 +324,8 @@ def _cancel(tx: Transaction, *, queue: str, id: str, request: CancelRequest) -> 
         tx.run(_SQL["request_cancel"], seq=seq, cancel=cancel_entry(request))
         return CancelAnswer.REQUESTED
     reason = failed_reason(request.reason)
+    if key is not None:
+        owner_ended(tx, queue_id, id, key, request.at)
     tx.run(_SQL["cancel"], seq=seq, now=request.at, reason=reason, cancel=cancel_entry(request))
     return CancelAnswer.CANCELLED
 

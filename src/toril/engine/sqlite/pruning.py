@@ -5,6 +5,7 @@ from __future__ import annotations
 from toril.engine.sqlite.adding import batches_minute
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
+from toril.engine.sqlite.unique import forget_expired
 from toril.jobs.options import Keep
 
 _SQL = load("jobs")
@@ -39,9 +40,10 @@ def prune_events(tx: Transaction, queue_id: int, keep: int, limit: int) -> None:
 
 
 def forget_replies(tx: Transaction, now: int, limit: int) -> None:
-    """Delete remembered batches and exchanges that nobody will repeat any more."""
+    """Delete remembered batches and exchanges that nobody will repeat any more, and unique keys that are free."""
     tx.run(_SQL["forget_batches"], minute=batches_minute(now), limit=limit)
     tx.run(_SQL["forget_exchanges"], now=now, limit=limit)
+    forget_expired(tx, now, limit)
 
 
 def _too_old(tx: Transaction, queue_id: int, state: int, keep: Keep, now: int, *, foreign: bool, limit: int) -> int:

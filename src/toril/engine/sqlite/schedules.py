@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 from toril.engine.ports.schedules import Planned, ScheduleStore
-from toril.engine.sqlite.adding import emit, queue_number
 from toril.engine.sqlite.connection import SqliteThread
+from toril.engine.sqlite.inserting import emit, queue_number
 from toril.engine.sqlite.rows import DELAYED, PRIORITIZED, REMOVED, WAITING, line_place, line_state
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction

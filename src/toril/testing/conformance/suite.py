@@ -27,6 +27,7 @@ from toril.testing.conformance.retention import RetentionCases
 from toril.testing.conformance.schedules import ScheduleCases
 from toril.testing.conformance.shared import DurableCases, SharedCases
 from toril.testing.conformance.stalled import StalledCases
+from toril.testing.conformance.unique import UniqueCases
 from toril.testing.conformance.waking import WakingCases
 
 
@@ -49,6 +50,7 @@ class Conformance(
     ReportCases,
     EventCases,
     KeyValueCases,
+    UniqueCases,
     LostReplyCases,
     OddInputCases,
     WakingCases,

@@ -62,6 +62,7 @@ CREATE TABLE jobs (
     history TEXT,
     -- the id of the schedule that planned it
     schedule TEXT,
+    unique_key TEXT,
     UNIQUE (id, queue)
 ) STRICT;
 
@@ -90,6 +91,19 @@ CREATE TABLE schedules (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX schedules_next ON schedules (queue, next);
+
+-- Which job has a unique key: until it has ended, or up to the time in `expires`. `kept` is the last of the calls that came
+-- while it was running, to be made a job when it ends: a JSON array of id, name, data, opts, delay, priority, lifo.
+CREATE TABLE unique_keys (
+    queue INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    job TEXT NOT NULL,
+    expires INTEGER,
+    kept TEXT,
+    PRIMARY KEY (queue, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX unique_keys_expires ON unique_keys (expires) WHERE expires IS NOT NULL;
 
 CREATE TABLE logs (
     job INTEGER NOT NULL,

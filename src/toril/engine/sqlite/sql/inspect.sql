@@ -58,7 +58,7 @@ UPDATE jobs SET
 WHERE seq IN (SELECT value FROM json_each(:seqs))
 
 -- name: delete
-DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(:seqs))
+DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(:seqs)) RETURNING id, unique_key
 
 -- name: drain
 DELETE FROM jobs WHERE seq IN (
@@ -66,12 +66,12 @@ DELETE FROM jobs WHERE seq IN (
     WHERE queue = :queue AND state IN (SELECT value FROM json_each(:states))
     AND (schedule IS NULL OR id NOT IN (SELECT 'repeat:' || s.id || ':' || s.next FROM schedules AS s WHERE s.queue = :queue))
     LIMIT :limit
-)
+) RETURNING id, unique_key
 
 -- name: clean_finished
 DELETE FROM jobs WHERE seq IN (
     SELECT seq FROM jobs WHERE queue = :queue AND state = :state AND place <= :before ORDER BY place, seq LIMIT :limit
-)
+) RETURNING id, unique_key
 
 -- name: clean_unfinished
 DELETE FROM jobs WHERE seq IN (
@@ -79,7 +79,7 @@ DELETE FROM jobs WHERE seq IN (
     WHERE queue = :queue AND state = :state AND created <= :before AND (state <> 4 OR place <= :now)
         AND (schedule IS NULL OR id NOT IN (SELECT 'repeat:' || s.id || ':' || s.next FROM schedules AS s WHERE s.queue = :queue))
     ORDER BY created, seq LIMIT :limit
-)
+) RETURNING id, unique_key
 
 -- name: obliterate_jobs
 DELETE FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE queue = :queue LIMIT :limit)
@@ -92,6 +92,9 @@ DELETE FROM exchanges WHERE queue = :queue
 
 -- name: obliterate_schedules
 DELETE FROM schedules WHERE queue = :queue
+
+-- name: obliterate_keys
+DELETE FROM unique_keys WHERE queue = :queue
 
 -- name: obliterate_number
 INSERT OR REPLACE INTO obliterated (name, event) SELECT name, event FROM queues WHERE id = :queue

@@ -1,13 +1,17 @@
 -- Deduplication when its owner ends.
 -- include: queue
 
--- The owner finished: a key without expiry is freed; a follow-up that was kept (keepLastIfActive) becomes a job now.
+-- A job finished. If it is the owner, a key without expiry is freed; a follow-up that was kept (keepLastIfActive) becomes a job now.
 local function dedup_finished(queue, id, deid)
   if not deid or deid == '' then
     return
   end
   local key = queue.base .. 'de:' .. deid
   local pending = queue.base .. 'dn:' .. deid
+  local owner = redis.call('GET', key)
+  if owner and owner ~= id then
+    return
+  end
   if redis.call('EXISTS', pending) == 1 then
     local next_job = redis.call('HMGET', pending, 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'pdk', 'rjk')
     redis.call('DEL', pending)
@@ -43,7 +47,7 @@ local function dedup_finished(queue, id, deid)
       mark(queue)
     end
     redis.call('SET', key, next_id)
-  elseif redis.call('GET', key) == id and redis.call('PTTL', key) == -1 then
+  elseif owner and redis.call('PTTL', key) == -1 then
     redis.call('DEL', key)
   end
 end

@@ -26,14 +26,14 @@ local function queue_of(at)
     maxlen = meta[6],
     wait = at .. 'wait',
     events = at .. 'events',
+    is_v5 = wire == 'bullmq5' or (wire ~= 'bullmq6' and string.sub(meta[5] or '', 1, 9) == 'bullmq:5.'),
   }
   if not queue.maxlen then
     queue.maxlen = DEFAULT_EVENTS
     queue.unsized = true
   end
   if queue.paused and wire ~= 'bullmq6' then
-    local version = meta[5] or ''
-    if wire == 'bullmq5' or string.sub(version, 1, 9) == 'bullmq:5.' or redis.call('EXISTS', at .. 'paused') == 1 then
+    if queue.is_v5 or redis.call('EXISTS', at .. 'paused') == 1 then
       queue.wait = at .. 'paused'
     end
   end
