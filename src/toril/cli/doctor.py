@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from toril.app import Toril
-from toril.cli import checks
+from toril.cli import checks, redis_checks
 from toril.cli.checks import Check, Level
 from toril.cli.loading import load_app
 from toril.cli.options import AppOption, JsonOption, UrlOption
@@ -102,8 +102,15 @@ def _configuration(toril: Toril, app: str | None, url: str | None) -> Check:
 
 async def _open_checks(toril: Toril, database: Path | None) -> AsyncIterator[Check]:
     engine, now = toril.engine, toril.clock.now_ms()
+    if engine.name == "redis":
+        health = await engine.health()
+        for check in redis_checks.server(health):
+            yield check
+        if not health.ok:
+            return
     stats = await toril.stats()
-    yield _store(stats.health)
+    if engine.name == "sqlite":
+        yield _store(stats.health)
     if database is not None:
         yield _file_system(database)
         yield checks.files(database)

@@ -93,11 +93,6 @@ class ShelteredEngine:
         return self.inner.schedules if self._started else cast(ScheduleStore, self._late["schedules"])
 
     @property
-    def is_started(self) -> bool:
-        """True between the first time that the store answered and `close`."""
-        return self._started
-
-    @property
     def is_away(self) -> bool:
         """True while the store is known to be away."""
         return self._away is not None
@@ -193,8 +188,6 @@ class ShelteredEngine:
 class _LatePort:
     """A port of an engine that was not started yet when somebody took it."""
 
-    wait_for_work: Callable[..., Awaitable[Any]]
-
     def __init__(self, name: str, protocol: type[Any], engine: ShelteredEngine) -> None:
         for member in _methods(protocol):
             setattr(self, member, self._late(name, member, engine))
@@ -209,16 +202,14 @@ class _LatePort:
 
 
 class _ShelteredJobs(_LatePort):
-    """`JobStore` whose `add` follows the policy, and whose `attend` waits for the store to have been started."""
+    """`JobStore` whose `add` follows the policy."""
 
     def __init__(self, engine: ShelteredEngine) -> None:
         super().__init__("jobs", JobStore, engine)
         self._engine = engine
         # Batches whose answer was lost: they may be stored, so the refuge must not have them.
         self._unsure: OrderedDict[str, None] = OrderedDict()
-        self._attending: dict[tuple[asyncio.AbstractEventLoop, str], Sequence[str]] = {}
-        self.add, self.attend, self.leave = self._add, self._attend, self._leave
-        self._wait_in_store, self.wait_for_work = self.wait_for_work, self._wait_for_work
+        self.add = self._add
 
     async def _add(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
         try:
@@ -231,25 +222,6 @@ class _ShelteredJobs(_LatePort):
             raise
         self._unsure.pop(batch, None)
         return added
-
-    async def _attend(self, worker: str, queues: Sequence[str]) -> None:
-        if self._engine.is_started:
-            await self._engine.inner.jobs.attend(worker, queues)
-        else:
-            self._attending[asyncio.get_running_loop(), worker] = queues
-
-    async def _leave(self, worker: str) -> None:
-        self._attending.pop((asyncio.get_running_loop(), worker), None)
-        if self._engine.is_started:
-            await self._engine.inner.jobs.leave(worker)
-
-    async def _wait_for_work(self, queues: Sequence[str], *, timeout: float) -> frozenset[str]:
-        if self._attending and self._engine.is_started:
-            loop = asyncio.get_running_loop()
-            for key in [key for key in self._attending if key[0] is loop]:
-                await self._engine.inner.jobs.attend(key[1], self._attending.pop(key))
-        answer: frozenset[str] = await self._wait_in_store(queues, timeout=timeout)
-        return answer
 
 
 def _methods(protocol: type[Any]) -> list[str]:

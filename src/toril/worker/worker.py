@@ -181,9 +181,14 @@ class Worker(Service):
         for pump in self._pumps:
             pump.close()
         exchanges = set(self._exchanges)
+        patience_s = self._deadline_s
+        if not self._runs.unsettled():
+            # Nothing runs: all that can still be waited for is a store that is away.
+            patience_s = min(patience_s, self.options.hand_in_timeout_s)
         # A loop that has failed for good has left its jobs running.
-        if not await self._wait(exchanges, self._deadline_s, hurry=True) or self._runs.unsettled():
-            for run in self._runs.unsettled():
+        await self._wait(exchanges, patience_s, hurry=True)
+        if running := self._runs.unsettled():
+            for run in running:
                 self._runs.stop(run, Stop.SHUTDOWN)
             if not await self._wait(exchanges, self.options.grace_s + 0.1) or self._runs.unsettled():
                 self._give_up(self._runs.abandon())

@@ -21,8 +21,9 @@ from toril.engine.redis.keys import DEFAULT_PREFIX, Keys
 from toril.engine.redis.keyvalue import RedisKeyValueStore
 from toril.engine.redis.link import ClientOptions
 from toril.engine.redis.schedules import RedisScheduleStore
+from toril.engine.redis.scripts import load_all
 from toril.engine.redis.server import Server, check, look
-from toril.errors import ConfigError, EngineClosed, TorilError
+from toril.errors import ConfigError, EngineClosed, EngineUnavailable, TorilError
 from toril.settings import RedisSettings
 
 Wire = Literal["auto", "bullmq5", "bullmq6"]
@@ -61,6 +62,7 @@ class RedisEngine:
         self._allow_eviction = allow_eviction
         self._client = client
         self._parts: _Parts | None = None
+        self._unreached: _Parts | None = None
         self.location = self._address.redacted
         self.capabilities = Capabilities(shared=True, durable=True, immediate_cancel=False, own_clock=True)
 
@@ -87,11 +89,17 @@ class RedisEngine:
     async def start(self) -> None:
         if self._parts is not None:
             return
-        parts = _Parts(Clients(self._address, self._client), self._keys, self._wire)
+        # Clients that did not get through go on trying, and know what they have told already.
+        parts, self._unreached = self._unreached, None
+        if parts is None:
+            parts = _Parts(Clients(self._address, self._client), self._keys, self._wire)
         try:
             server = await look(parts.clients)
             for warning in check(server, self.location, allow_eviction=self._allow_eviction):
                 _log.warning("%s", warning)
+        except EngineUnavailable:
+            await self._keep_trying(parts)
+            raise
         except BaseException:
             await parts.clients.close()
             raise
@@ -100,9 +108,10 @@ class RedisEngine:
             await parts.clients.close()
 
     async def close(self) -> None:
-        parts, self._parts = self._parts, None
-        if parts is not None:
-            await parts.clients.close()
+        left, self._parts, self._unreached = (self._parts, self._unreached), None, None
+        for parts in left:
+            if parts is not None:
+                await parts.clients.close()
 
     async def health(self) -> Health:
         detail: dict[str, Any] = {"location": self.location, "prefix": self._keys.prefix("<queue>"), "wire": self._wire}
@@ -112,9 +121,16 @@ class RedisEngine:
             await clients.call("PING", repeatable=True)
             round_trip_ms = (time.perf_counter() - begun) * 1000
             server = await look(clients)
+            scripts = await _scripts_loaded(clients)
         except TorilError as error:
             return Health(False, (time.perf_counter() - begun) * 1000, {**detail, "error": str(error)})
-        return Health(True, round_trip_ms, detail | _shown(server))
+        return Health(True, round_trip_ms, detail | _shown(server) | scripts)
+
+    async def _keep_trying(self, parts: _Parts) -> None:
+        if self._unreached is None:
+            self._unreached = parts
+        else:
+            await parts.clients.close()
 
     def _settle(self, parts: _Parts) -> bool:
         if self._parts is None:
@@ -167,6 +183,16 @@ def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:
 def _shown(server: Server) -> dict[str, Any]:
     """What people want to know of a server; what it hides is left out."""
     return {name: value for name, value in server._asdict().items() if value is not None}
+
+
+async def _scripts_loaded(clients: Clients) -> dict[str, Any]:
+    """How many of the scripts the server holds; nothing when it does not tell."""
+    scripts = load_all()
+    try:
+        flags = await clients.call("SCRIPT", "EXISTS", *(script.digest for script in scripts), repeatable=True)
+    except ConfigError:
+        return {}
+    return {"scripts": len(scripts), "scripts_loaded": sum(flags)}
 
 
 _: type[Engine] = RedisEngine

@@ -48,6 +48,19 @@ def load(name: str) -> Script:
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
+def load_all() -> tuple[Script, ...]:
+    """Every script there is, by name."""
+    folder = files("toril.engine.redis") / "lua"
+    names = (
+        f"{group.name}/{file.name.removesuffix('.lua')}"
+        for group in folder.iterdir()
+        if group.is_dir() and group.name != "lib"
+        for file in group.iterdir()
+        if file.name.endswith(".lua")
+    )
+    return tuple(load(name) for name in sorted(names))
+
+
 async def run(client: RedisClient, script: Script, key: str, *args: bytes | str | int) -> Any:
     """Run a script. `key` decides the Cluster slot. A server that does not know the script is taught it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ _SETTINGS = ("maxmemory-policy", "save", "bind", "protected-mode", "requirepass"
 class Server(NamedTuple):
     """What a server says of itself; None is what it does not tell.
 
-    `persistence` is `aof`, `rdb` or `none`; `open` is true when it listens beyond this machine without a password.
+    `persistence` is `aof`, `rdb` or `none`; `open` is true when it listens beyond this machine without a password;
+    `clock_ahead_ms` is how far its clock is ahead of ours, as far as the round trip tells.
     """
 
     version: str | None
@@ -33,6 +35,7 @@ class Server(NamedTuple):
     used_memory: int | None
     max_memory: int | None
     role: str | None
+    clock_ahead_ms: int | None = None
 
 
 async def look(clients: Clients) -> Server:
@@ -55,6 +58,7 @@ async def look(clients: Clients) -> Server:
         used_memory=_number(info.get("used_memory")),
         max_memory=_number(info.get("maxmemory")),
         role=info.get("role"),
+        clock_ahead_ms=await _clock_ahead_ms(clients),
     )
 
 
@@ -66,6 +70,11 @@ def check(server: Server, location: str, *, allow_eviction: bool) -> Iterator[st
         raise ConfigError(
             f"{location}: expected Redis {wanted} or newer, or Valkey, found {server.version}. Upgrade the server, or "
             "use sqlite:///toril.db."
+        )
+    if server.mode == "cluster":
+        raise ConfigError(
+            f"{location}: expected a single server, found a node of a cluster, which Toril does not use yet. Name a "
+            "server that runs with cluster-enabled no."
         )
     if server.policy is None:
         yield f"{location} hides its eviction policy: make sure that it is noeviction, or jobs may vanish."
@@ -95,6 +104,18 @@ async def _asked(clients: Clients, *command: str) -> Any:
         return await client.call(*command, repeatable=True)
     except ReplyError:
         return None
+
+
+async def _clock_ahead_ms(clients: Clients) -> int | None:
+    before = time.time()
+    reply = await _asked(clients, "TIME")
+    after = time.time()
+    if reply is None:
+        return None
+    seconds, micros = (int(part) for part in reply)
+    ahead = seconds + micros / 1e6 - (before + after) / 2
+    # Half of the round trip is as much as can be told apart.
+    return round(ahead * 1000) if abs(ahead) > (after - before) / 2 else 0
 
 
 async def _lets_anybody_in(clients: Clients) -> bool | None:
