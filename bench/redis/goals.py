@@ -35,7 +35,7 @@ def _behind(figure: str) -> Reached:
     """The figure with a long line behind as a multiple of the figure without."""
 
     def reached(summary: Summary) -> float | None:
-        long, short = (summary.median(measure, OURS, figure) for measure in ("drain-behind", "drain"))
+        long, short = (summary.median(measure, OURS, figure) for measure in ("drain-behind", "drain-alone"))
         return None if long is None or not short else long / short
 
     return reached

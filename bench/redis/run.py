@@ -35,6 +35,7 @@ TITLES = (
     report.Title("latency", "enqueue to start, two processes"),
     report.Title("waiting", "waiting jobs"),
     report.Title("waiting-equal", "waiting jobs, equal options, ids of 20 characters"),
+    report.Title("drain-alone", "drain of no-op jobs with none behind, in turn with the next"),
     report.Title("drain-behind", f"drain of no-op jobs with {_BEHIND:,} waiting behind"),
 )
 
@@ -71,7 +72,8 @@ def samples(
         order = [*peers[turn:], *peers[:turn]]
         for stage in stages:
             for peer in order:
-                if stage.name not in peer.skips:
+                rests = stage.once and number > 0 and not peer.is_ours
+                if stage.name not in peer.skips and not rests:
                     tell(f"round {number + 1} of {rounds} · {stage.name} · {peer.name}")
                     yield from _measure(arena, peer, stage, number, quick=quick)
 

@@ -32,7 +32,8 @@ _FAST = 5_000
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage. `seconds` is about how long its measured part takes at the peer's pace, `pace` which of its paces that
-    is; `least` jobs are measured in any case.
+    is; `least` jobs are measured in any case. With `once` peers
+    take part in the first round only, Toril in every round.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Stage:
     seconds: float = 2.0
     least: int = 100
     most: int = 1_000_000
+    once: bool = False
 
     def jobs(self, peer: Peer, *, quick: bool) -> int:
         """How many jobs the peer gets."""
@@ -236,10 +238,15 @@ def latency(arena: Arena, peer: Peer, jobs: int) -> Results:
 
 
 def behind(arena: Arena, peer: Peer, jobs: int) -> Results:
-    """Drain the front of a long line. Toril makes the line, also for the others on its layout: it is quicker."""
+    """Drain as many jobs with nothing behind them, then the front of a long line: one right after the other, so that
+    whatever else the machine does meets both. Toril makes the line, also for the others on its layout: it is quicker.
+    """
+    arena.child(peer, "bulk", jobs, "noop")
+    alone = drain(arena, peer, jobs, peer.slots)
+    arena.server.empty()
     arena.child(peer, "bulk", jobs, "noop")
     arena.child(OURS_SETTINGS[0], "bulk", arena.behind, "noop")
-    return {"drain-behind": drain(arena, peer, jobs, peer.slots)}
+    return {"drain-alone": alone, "drain-behind": drain(arena, peer, jobs, peer.slots)}
 
 
 def equal(arena: Arena, peer: Peer, jobs: int) -> Results:
@@ -250,10 +257,10 @@ def equal(arena: Arena, peer: Peer, jobs: int) -> Results:
 
 
 STAGES = (
-    Stage(name="single", run=single, pace=0, seconds=1.0),
-    Stage(name="noop", run=noop),
-    Stage(name="nap", run=nap, pace=2, seconds=1.5),
-    Stage(name="latency", run=latency, least=100, most=100),
-    Stage(name="behind", run=behind),
+    Stage(name="single", run=single, pace=0, seconds=0.8),
+    Stage(name="noop", run=noop, seconds=1.7),
+    Stage(name="nap", run=nap, pace=2, seconds=1.2),
+    Stage(name="latency", run=latency, least=90, most=90),
+    Stage(name="behind", run=behind, seconds=1.5, once=True),
     Stage(name="equal", run=equal, least=10_000, most=10_000),
 )

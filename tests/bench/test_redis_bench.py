@@ -84,7 +84,7 @@ def test_the_best_peer_is_the_fastest_one() -> None:
 
 
 def test_a_long_line_behind_is_compared_with_none() -> None:
-    samples = [sample("drain", "toril", redis_us=50), sample("drain-behind", "toril", redis_us=60)]
+    samples = [sample("drain-alone", "toril", redis_us=50), sample("drain-behind", "toril", redis_us=60)]
     assert reached("Redis CPU per job with a long line behind, against none", *samples) == 1.2
 
 
