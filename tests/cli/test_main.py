@@ -14,7 +14,9 @@ from toril.cli.screen import clean, plain
 
 def test_help_lists_the_commands_in_the_order_of_need() -> None:
     shown = toril("--help").stdout
-    places = [shown.index(f"│ {name} ") for name in ("worker", "jobs", "queues", "stats", "doctor", "demo")]
+    places = [
+        shown.index(f"│ {name} ") for name in ("worker", "jobs", "queues", "schedules", "stats", "doctor", "demo")
+    ]
     assert places == sorted(places)
 
 

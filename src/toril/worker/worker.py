@@ -130,15 +130,7 @@ class Worker(Service):
             threads=self._threads,
             processes=self._processes,
         )
-        maintenance = Maintenance(
-            self._policies,
-            store=store,
-            options=options,
-            clock=self._clock,
-            telemetry=telemetry,
-            outage=outage,
-            planner=self._planner,
-        )
+        maintenance = self._maintenance(outage)
         bench = Bench(
             worker=self.id,
             store=store,
@@ -202,6 +194,17 @@ class Worker(Service):
         self._hurry.clear()
         self._stop_asked.clear()
         self.telemetry.emit(WorkerStopped(self.id, sum(pump.released for pump in self._pumps)))
+
+    def _maintenance(self, outage: Outage) -> Maintenance:
+        return Maintenance(
+            self._policies,
+            store=self._engine.jobs,
+            options=self.options,
+            clock=self._clock,
+            telemetry=self.telemetry,
+            outage=outage,
+            planner=self._planner,
+        )
 
     def _give_up(self, runs: list[Run]) -> None:
         for run in runs:
