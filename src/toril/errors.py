@@ -2,6 +2,7 @@
 
     TorilError
     ├── ConfigError                 an option, URL or declaration is wrong
+    │   ├── CrossSlotFlow           the queues of a flow lie in different slots of a Redis Cluster
     │   ├── TaskExists              two tasks under one name
     │   └── AuthRequired            an open mount outside loopback
     ├── PayloadError                what the caller handed in cannot be stored
@@ -26,6 +27,7 @@
     │   ├── ResultTimeout           no result within the given time (retryable)
     │   ├── ResultExpired           the job was pruned before its result was read
     │   ├── JobTimeout              the handler ran longer than its timeout (retryable)
+    │   ├── FlowConflict            a job of a flow has another parent, or stands in it twice
     │   └── LockLost                the worker's right to finish the job has run out
     └── Signal                      raised by a handler to steer its own job
         ├── Retry                   run again, counted as an attempt
@@ -44,9 +46,11 @@ from typing import Any, ClassVar
 __all__ = [
     "AuthRequired",
     "ConfigError",
+    "CrossSlotFlow",
     "EngineClosed",
     "EngineError",
     "EngineUnavailable",
+    "FlowConflict",
     "InvalidArguments",
     "InvalidResult",
     "JobCancelled",
@@ -93,6 +97,10 @@ class TorilError(Exception):
 
 class ConfigError(TorilError):
     """An option, a URL, an environment variable or a declaration is wrong."""
+
+
+class CrossSlotFlow(ConfigError):
+    """The queues of a flow lie in different slots of a Redis Cluster, where no step can be taken in both."""
 
 
 class TaskExists(ConfigError):
@@ -231,6 +239,10 @@ class JobTimeout(JobError):
     """The handler ran longer than the job's timeout."""
 
     retryable = True
+
+
+class FlowConflict(JobError):
+    """A job of a flow is stored already under another parent, or stands in the flow twice."""
 
 
 class LockLost(JobError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
@@ -64,6 +65,9 @@ class Engine(Protocol):
 
     @property
     def schedules(self) -> ScheduleStore: ...
+
+    @property
+    def flows(self) -> FlowStore: ...
 
     async def start(self) -> None:
         """Open the store, check it, bring its schema up to date. Starting twice is once."""

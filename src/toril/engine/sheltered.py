@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, cast
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import Added, JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
@@ -69,6 +70,7 @@ class ShelteredEngine:
                 ("keyvalue", KeyValueStore),
                 ("bus", Bus),
                 ("schedules", ScheduleStore),
+                ("flows", FlowStore),
             )
         }
 
@@ -91,6 +93,10 @@ class ShelteredEngine:
     @property
     def schedules(self) -> ScheduleStore:
         return self.inner.schedules if self._started else cast(ScheduleStore, self._late["schedules"])
+
+    @property
+    def flows(self) -> FlowStore:
+        return self.inner.flows if self._started else cast(FlowStore, self._late["flows"])
 
     @property
     def is_away(self) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
@@ -48,6 +49,10 @@ class TracedEngine:
     @property
     def schedules(self) -> ScheduleStore:
         return cast(ScheduleStore, self._port("schedules", ScheduleStore, self.inner.schedules))
+
+    @property
+    def flows(self) -> FlowStore:
+        return cast(FlowStore, self._port("flows", FlowStore, self.inner.flows))
 
     async def start(self) -> None:
         await _traced("engine", "start", self.inner.start, self._telemetry)()

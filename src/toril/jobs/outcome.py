@@ -73,7 +73,17 @@ class Released(NamedTuple):
         return Cause.RELEASED
 
 
-Outcome = Done | Retry | Failed | Snooze | Cancelled | Released
+class Parked(NamedTuple):
+    """The job cannot be completed while children of it are pending. Leads to `waiting-children`, or to the front of the
+    line when they have ended meanwhile; the attempt does not count.
+    """
+
+    @property
+    def cause(self) -> Cause:
+        return Cause.PARKED
+
+
+Outcome = Done | Retry | Failed | Snooze | Cancelled | Released | Parked
 
 
 def failed_reason(reason: str) -> str:

@@ -26,7 +26,7 @@ class State(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why a job changes its state. The first six are the outcomes of a run, the others are done to a job from
+    """Why a job changes its state. The first seven are the outcomes of a run, the others are done to a job from
     outside.
     """
 
@@ -36,12 +36,14 @@ class Cause(StrEnum):
     SNOOZE = "snooze"
     CANCELLED = "cancelled"
     RELEASED = "released"
+    PARKED = "parked"
     TAKE = "take"
     DUE = "due"
     PROMOTE = "promote"
     STALL = "stall"
     CANCEL = "cancel"
     REPLAY = "replay"
+    CHILDREN = "children"
 
 
 _LINE = frozenset({State.WAITING, State.PRIORITIZED})
@@ -58,6 +60,11 @@ TRANSITIONS: dict[tuple[State, Cause], frozenset[State]] = {
     (State.ACTIVE, Cause.SNOOZE): _AGAIN,
     (State.ACTIVE, Cause.CANCELLED): frozenset({State.FAILED}),
     (State.ACTIVE, Cause.RELEASED): frozenset({State.WAITING}),
+    # When its children have ended meanwhile there is nothing to wait for.
+    (State.ACTIVE, Cause.PARKED): frozenset({State.WAITING_CHILDREN, State.WAITING}),
+    # The last child has ended; or one failed in a way that the parent does not wait for the others, nor for its delay.
+    (State.WAITING_CHILDREN, Cause.CHILDREN): _AGAIN,
+    (State.DELAYED, Cause.CHILDREN): _LINE,
     # A job that stalled goes to the front of the line, priority or not: it has waited its turn already.
     (State.ACTIVE, Cause.STALL): frozenset({State.WAITING}),
     # An engine that cannot take a job out of the line at once marks it, and the next worker fails it.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from toril.engine.ports.jobs import Code, Exchanged, Finish, JobStore, Lock
 from toril.jobs.model import TakenJob
-from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Released, Retry, Snooze
+from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Parked, Released, Retry, Snooze
 from toril.kernel.clock import Clock
 from toril.kernel.telemetry import JobDone, JobLockLost, JobNotDone, JobRefused, Telemetry
 from toril.worker.executor import Executor
@@ -22,6 +22,7 @@ from toril.worker.slots import Slots
 
 # How soon a worker that runs jobs looks whether a cancellation was requested.
 LOOK_EVERY_S = 0.5
+CHILD_FAILED = "a child of the job failed"
 
 
 class Call(NamedTuple):
@@ -207,6 +208,16 @@ class Pump:
     def _refused(self, finish: Finish, code: Code, run: Run | None) -> None:
         bench = self._bench
         name = "" if run is None else run.job.name
+        if code is Code.PENDING_CHILDREN and run is not None:
+            # It came up because one of its children failed, and waits for the others now.
+            bench.runs.add(run)
+            self._gathered.append(finish._replace(outcome=Parked(), keep=None))
+            return
+        if code is Code.FAILED_CHILDREN and run is not None:
+            bench.runs.add(run)
+            keep = None if run.options is None else run.options.keep_failed
+            self._gathered.append(finish._replace(outcome=Failed(CHILD_FAILED, ""), keep=keep))
+            return
         if code is Code.BROKEN and run is not None and not isinstance(finish.outcome, Failed):
             # Handed in as it is it would be refused for ever, and the job would come back as stalled.
             bench.runs.add(run)

@@ -71,7 +71,9 @@ class Code(StrEnum):
     NOT_ACTIVE = "NOT_ACTIVE"
     """The job is locked by this token but not active."""
     PENDING_CHILDREN = "PENDING_CHILDREN"
+    """The job cannot be completed: children of it have not ended."""
     FAILED_CHILDREN = "FAILED_CHILDREN"
+    """The job cannot be completed or parked: a child has failed whose failure is its own."""
     BROKEN = "BROKEN"
     """The job's stored fields, or the handed-in values, cannot be used (text with a lone surrogate, say)."""
 
@@ -195,7 +197,7 @@ class JobStore(Protocol):
         most); unless the queue is paused, jobs are taken: waiting ones first-in first-out, then prioritized ones by
         number, and locked with `token` for `lock_ms`. A job that comes back in line (due, retried, snoozed) goes behind
         those that are there, by its priority; released ones go to the very front, in the given order. A run whose
-        cancellation was requested does not lead back in line: Retry, Snooze and Released then end as Cancelled.
+        cancellation was requested does not lead back in line: Retry, Snooze, Released and Parked then end as Cancelled.
         `seq` counts up per `worker` and queue: a repeated `seq` answers as the first time and changes nothing, for at
         least two lock times; jobs of the first answer that the worker has lost meanwhile are left out.
         """

@@ -7,6 +7,7 @@ import time
 from typing import Any, Literal, get_args
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
@@ -15,6 +16,7 @@ from toril.engine.protocol import Capabilities, Engine, Health
 from toril.engine.redis.address import Address, parse_address
 from toril.engine.redis.bus import RedisBus
 from toril.engine.redis.clients import Clients
+from toril.engine.redis.flows import RedisFlowStore
 from toril.engine.redis.inspect import RedisJobInspector
 from toril.engine.redis.jobs import RedisJobStore
 from toril.engine.redis.keys import DEFAULT_PREFIX, Keys
@@ -86,6 +88,10 @@ class RedisEngine:
     def schedules(self) -> ScheduleStore:
         return self._opened().schedules
 
+    @property
+    def flows(self) -> FlowStore:
+        return self._opened().flows
+
     async def start(self) -> None:
         if self._parts is not None:
             return
@@ -153,6 +159,7 @@ class _Parts:
         self.keyvalue: KeyValueStore = RedisKeyValueStore(clients, keys)
         self.bus: Bus = RedisBus(clients, keys)
         self.schedules: ScheduleStore = RedisScheduleStore(clients, keys, wire)
+        self.flows: FlowStore = RedisFlowStore(clients, keys, wire)
 
 
 def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:

@@ -40,6 +40,7 @@ class Keys:
                 f"must lie in one slot of a Cluster, got {prefix!r}."
             )
         self._prefix = prefix
+        self.cluster = cluster
 
     def queue(self, queue: str) -> QueueKeys:
         """The keys of a queue. Raises ConfigError for an empty name or one with a colon."""
@@ -55,6 +56,20 @@ class Keys:
     def queues(self) -> str:
         """The set of queues that Toril knows."""
         return f"toril:{self._prefix}:queues"
+
+    def slot_tag(self, queue: str) -> str:
+        """What decides the Cluster slot of a queue's keys."""
+        tag = self.prefix(queue).partition("{")[2].partition("}")[0]
+        return tag or f"{self.prefix(queue)}:{queue}"
+
+    def split(self, key: str) -> tuple[str, str]:
+        """Queue and id out of a job's key. A queue's name has no colon, but an id of another producer may have some."""
+        start = f"{self._prefix}:"
+        if key.startswith(start):
+            queue, _, id_ = key[len(start) :].partition(":")
+            return queue, id_
+        above, _, id_ = key.rpartition(":")
+        return above.rpartition(":")[2], id_
 
     def value(self, key: str) -> str:
         """A value of the key-value port."""

@@ -22,10 +22,9 @@ BATCH_REMEMBERED_MINUTES = 11
 def add_jobs(tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str, now: int) -> Added:
     """Store jobs that are not there yet; a batch that was added before adds nothing."""
     ids = tuple(job.id for job in jobs)
-    minute = now // _MINUTE_MS
-    earlier = tx.value(_SQL["batch"], batch=batch, minutes=_minutes(minute))
+    earlier = added_before(tx, ids, batch, now)
     if earlier is not None:
-        return Added.recalled(ids, earlier)
+        return earlier
     queue_id = queue_number(tx, queue)
     if any(job.unique is not None for job in jobs):
         added = _one_by_one(tx, queue_id, jobs, now)
@@ -33,11 +32,22 @@ def add_jobs(tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str,
         newest = tx.value(_SQL["newest"])
         full = insert_jobs(tx, queue_id, jobs, now) == len(ids)
         added = Added(ids, tuple(True for _ in ids) if full else _created(tx, queue_id, ids, newest))
-    remembered = added.remembered(ids)
-    tx.run(_SQL["remember_batch"], batch=batch, minute=minute + BATCH_REMEMBERED_MINUTES, created=remembered)
+    remember(tx, batch, added.remembered(ids), now)
     if any(added.created):
         tx.touched |= {f"w:{queue}", f"e:{queue}"}
     return added
+
+
+def added_before(tx: Transaction, ids: tuple[str, ...], batch: str, now: int) -> Added | None:
+    """What was answered to a batch that was added before; None for a new one."""
+    earlier = tx.value(_SQL["batch"], batch=batch, minutes=_minutes(now // _MINUTE_MS))
+    return None if earlier is None else Added.recalled(ids, earlier)
+
+
+def remember(tx: Transaction, batch: str, answer: str, now: int) -> None:
+    """Keep what is answered to a batch."""
+    minute = now // _MINUTE_MS + BATCH_REMEMBERED_MINUTES
+    tx.run(_SQL["remember_batch"], batch=batch, minute=minute, created=answer)
 
 
 @lru_cache(maxsize=4)

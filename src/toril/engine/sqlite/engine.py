@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
@@ -20,6 +21,7 @@ from toril.engine.sqlite.bus import SqliteBus
 from toril.engine.sqlite.connection import SqliteThread, connect
 from toril.engine.sqlite.faults import translated
 from toril.engine.sqlite.filesystem import mount_table, private_folder, refuse_network
+from toril.engine.sqlite.flows import SqliteFlowStore
 from toril.engine.sqlite.inspect import SqliteJobInspector
 from toril.engine.sqlite.jobs import SqliteJobStore
 from toril.engine.sqlite.keyvalue import SqliteKeyValueStore
@@ -70,6 +72,10 @@ class SqliteEngine:
     @property
     def schedules(self) -> ScheduleStore:
         return self._opened().schedules
+
+    @property
+    def flows(self) -> FlowStore:
+        return self._opened().flows
 
     @property
     def fresh(self) -> bool:
@@ -134,6 +140,7 @@ class _Parts:
         self.keyvalue: KeyValueStore = SqliteKeyValueStore(self.writer, self.reader)
         self.bus: Bus = SqliteBus(self.reader, self.wakeups)
         self.schedules: ScheduleStore = SqliteScheduleStore(self.writer, self.reader)
+        self.flows: FlowStore = SqliteFlowStore(self.writer, self.reader)
 
     def close(self) -> None:
         self.reader.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from toril.engine.ports.jobs import Code, Finish
@@ -12,6 +12,7 @@ from toril.engine.sqlite.rows import (
     DELAYED,
     FAILED,
     WAITING,
+    WAITING_CHILDREN,
     cancel_entry,
     cancel_of,
     history_entry,
@@ -27,6 +28,7 @@ from toril.kernel import codec
 
 ENDS = (out.Done, out.Failed, out.Cancelled)
 _COUNTED = frozenset({Cause.DONE, Cause.RETRY, Cause.FAILED})
+NOTHING_BLOCKED: Mapping[int, Code] = {}
 
 
 class Stored(NamedTuple):
@@ -42,6 +44,7 @@ class Stored(NamedTuple):
     starts: int
     cancel: str | None
     unique_key: str | None
+    kin: int
 
 
 class Plan(NamedTuple):
@@ -56,8 +59,10 @@ class Plan(NamedTuple):
     gone: tuple[int, ...]
 
 
-def plan(finished: Sequence[Finish], stored: Iterable[Sequence[Any]], now: int) -> Plan:
-    """Check every ended run by itself, before anything is written."""
+def plan(
+    finished: Sequence[Finish], stored: Iterable[Sequence[Any]], now: int, blocked: Mapping[int, Code] = NOTHING_BLOCKED
+) -> Plan:
+    """Check every ended run by itself, before anything is written. `blocked` says which jobs cannot be completed."""
     by_id = {row[0]: Stored(*row) for row in stored}
     codes: list[Code] = []
     endings: list[tuple[Stored, Finish]] = []
@@ -67,13 +72,15 @@ def plan(finished: Sequence[Finish], stored: Iterable[Sequence[Any]], now: int) 
     for finish in finished:
         job = by_id.get(finish.id)
         # The lock is used up by the first of several outcomes of one run.
-        code = Code.LOCK_LOST if finish.id in used else _check(job, finish, now)
+        code = Code.LOCK_LOST if finish.id in used else _check(job, finish, now, blocked)
         codes.append(code)
         if job is None or code is not Code.OK:
             continue
         used.add(finish.id)
         if job.cancel is not None:
             finish = _with_pending_cancel(job, finish)
+        if isinstance(finish.outcome, out.Parked) and job.seq not in blocked:
+            finish = finish._replace(outcome=out.Released())
         endings.append((job, finish))
         if finish.keep is not None and isinstance(finish.outcome, ENDS):
             if finish.keep.count == 0:
@@ -83,9 +90,15 @@ def plan(finished: Sequence[Finish], stored: Iterable[Sequence[Any]], now: int) 
     return Plan(tuple(codes), tuple(endings), kept, tuple(gone))
 
 
-def _check(job: Stored | None, finish: Finish, now: int) -> Code:
+def _check(job: Stored | None, finish: Finish, now: int, blocked: Mapping[int, Code]) -> Code:
     if job is None:
         return Code.MISSING
+    refused = blocked.get(job.seq) if blocked else None
+    if refused is not None and (
+        isinstance(finish.outcome, out.Done)
+        or (isinstance(finish.outcome, out.Parked) and refused is Code.FAILED_CHILDREN)
+    ):
+        return refused
     if job.token != finish.token or (job.state == ACTIVE and job.place <= now):
         return Code.LOCK_LOST
     if job.state != ACTIVE:
@@ -101,7 +114,7 @@ def _check(job: Stored | None, finish: Finish, now: int) -> Code:
 def _with_pending_cancel(job: Stored, finish: Finish) -> Finish:
     """A job whose cancellation was requested does not go back in line, whatever its worker made of it."""
     request = cancel_of(job.cancel)
-    if request is None or not isinstance(finish.outcome, out.Retry | out.Snooze | out.Released):
+    if request is None or not isinstance(finish.outcome, out.Retry | out.Snooze | out.Released | out.Parked):
         return finish
     return finish._replace(outcome=out.Cancelled(request.reason, request.by))
 
@@ -139,6 +152,8 @@ def rows(
             cancel = cancel_entry(CancelRequest(sayable(outcome.by), sayable(outcome.reason), now))
         elif isinstance(outcome, out.Released):
             place, front = front, front + 1
+        elif isinstance(outcome, out.Parked):
+            state, place = WAITING_CHILDREN, now
         else:
             reason = sayable(outcome.reason) if isinstance(outcome, out.Retry) else None
             if outcome.delay_ms > 0:

@@ -16,7 +16,7 @@ _OURS = '"toril":{'
 
 def insert_jobs(tx: Transaction, queue_id: int, jobs: Sequence[NewJob], now: int) -> int:
     """Store jobs that are not there yet. Answers how many."""
-    return tx.spread(_SQL["insert"], _rows(tx, queue_id, jobs, now)) if jobs else 0
+    return tx.spread(_SQL["insert"], job_rows(tx, queue_id, jobs, now)) if jobs else 0
 
 
 def emit(tx: Transaction, queue_id: int, events: Sequence[tuple[int, str, int, int | None, str | None]]) -> None:
@@ -31,7 +31,8 @@ def queue_number(tx: Transaction, queue: str) -> int:
     return int(tx.value(_SQL["make_queue"], queue=queue)) if found is None else found
 
 
-def _rows(tx: Transaction, queue_id: int, jobs: Sequence[NewJob], now: int) -> list[tuple[Any, ...]]:
+def job_rows(tx: Transaction, queue_id: int, jobs: Sequence[NewJob], now: int) -> list[tuple[Any, ...]]:
+    """Parameters for the statement `insert`, with their places in line taken."""
     # Among jobs of one priority there is no front: lifo concerns the jobs without one.
     ahead = sum(1 for job in jobs if job.lifo and not job.priority)
     behind = len(jobs) - ahead

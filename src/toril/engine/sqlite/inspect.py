@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from toril.engine.ports.inspect import Changed, JobInspector, JobPage, LogPage, QueueInfo
+from toril.engine.sqlite import kin
 from toril.engine.sqlite.connection import SqliteThread
 from toril.engine.sqlite.inserting import emit, queue_number
 from toril.engine.sqlite.jobs import put_in_line
@@ -112,7 +113,9 @@ class SqliteJobInspector:
 
     async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:
-            tx.run(_SQL["clear"], seqs=codec.encode([job[1] for job in jobs]))
+            seqs = [job[1] for job in jobs]
+            tx.run(_SQL["clear"], seqs=codec.encode(seqs))
+            kin.children_again(tx, seqs)
             put_in_line(tx, queue_id, [(job[1], job[3]) for job in jobs], now)
 
         return await self._change(queue, ids, lambda state, *_: state in (COMPLETED, FAILED), change)
@@ -124,9 +127,21 @@ class SqliteJobInspector:
         return await self._change(queue, ids, lambda state, *_: state == DELAYED, change)
 
     async def remove(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
-        def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:
-            free_removed(tx, queue_id, tx.rows(_SQL["delete"], seqs=codec.encode([job[1] for job in jobs])))
-            emit(tx, queue_id, [(REMOVED, ids[job[0]], now, job[2], None) for job in jobs])
+        def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> dict[int, Changed]:
+            refused: dict[int, Changed] = {}
+            for number, seq, state, _ in jobs:
+                if tx.value(_SQL["is_there"], seq=seq) is None:
+                    # It went with its parent.
+                    refused[number] = Changed.MISSING
+                elif kin.is_locked(family := kin.offspring(tx, [seq]), now):
+                    refused[number] = Changed.LOCKED
+                else:
+                    for each, at in [(seq, queue_id), *((child.seq, child.queue) for child in family)]:
+                        free_removed(tx, at, tx.rows(_SQL["delete"], seqs=codec.encode([each])))
+                    kin.tell_removed(tx, family, now)
+                    emit(tx, queue_id, [(REMOVED, ids[number], now, state, None)])
+                    kin.settle_deleted(tx, now)
+            return refused
 
         def allowed(state: int, place: int, planned: int) -> bool:
             # Without the run that it has planned a schedule would stop for good.
@@ -141,7 +156,7 @@ class SqliteJobInspector:
             row = tx.row(_SQL["queue"], queue=queue)
             if row is None:
                 return 0
-            return _deleted(tx, row[0], tx.rows(_SQL["drain"], queue=row[0], states=states, limit=limit))
+            return _deleted(tx, row[0], tx.rows(_SQL["drain"], queue=row[0], states=states, limit=limit), now)
 
         return await self._writer.run(operation)
 
@@ -152,13 +167,13 @@ class SqliteJobInspector:
                 return 0
             values: dict[str, Any] = {"queue": row[0], "state": NUMBERS[state], "before": before, "limit": limit}
             if state.finished:
-                return _deleted(tx, row[0], tx.rows(_SQL["clean_finished"], **values))
-            return _deleted(tx, row[0], tx.rows(_SQL["clean_unfinished"], **values, now=now))
+                return _deleted(tx, row[0], tx.rows(_SQL["clean_finished"], **values), now)
+            return _deleted(tx, row[0], tx.rows(_SQL["clean_unfinished"], **values, now=now), now)
 
         return await self._writer.run(operation)
 
     async def obliterate(self, queue: str, *, force: bool, now: int, limit: int = 1000) -> bool:
-        active, done = await self._writer.run(lambda tx: _obliterate(tx, queue, force, limit))
+        active, done = await self._writer.run(lambda tx: _obliterate(tx, queue, force, now, limit))
         if active:
             raise JobLocked(
                 f"Queue {queue!r} is paused but not obliterated: {active} of its jobs are running. "
@@ -181,11 +196,11 @@ class SqliteJobInspector:
         queue: str,
         ids: Sequence[str],
         allowed: Callable[[int, int, int], bool],
-        change: Callable[[Transaction, int, Sequence[_Found]], None],
+        change: Callable[[Transaction, int, Sequence[_Found]], dict[int, Changed] | None],
         again: Changed = Changed.REFUSED,
     ) -> tuple[Changed, ...]:
         """Change jobs that `allowed(state, place, planned by a schedule)` lets through. `again` answers a job that is
-        named a second time.
+        named a second time, and what `change` answers stands for the jobs that it refused, by index.
         """
 
         def operation(tx: Transaction) -> tuple[Changed, ...]:
@@ -204,7 +219,8 @@ class SqliteJobInspector:
                 else:
                     codes[number] = Changed.LOCKED if state == ACTIVE and not planned else Changed.REFUSED
             if jobs:
-                change(tx, row[0], list(jobs.values()))
+                for number, code in (change(tx, row[0], list(jobs.values())) or {}).items():
+                    codes[number] = code
                 tx.touched |= {f"w:{queue}", f"e:{queue}"}
             return tuple(codes)
 
@@ -215,7 +231,7 @@ _Found = tuple[int, int, int, int]
 """A job that an operation names: its index among the given ids, its number, state and priority."""
 
 
-def _obliterate(tx: Transaction, queue: str, force: bool, limit: int) -> tuple[int, bool]:
+def _obliterate(tx: Transaction, queue: str, force: bool, now: int, limit: int) -> tuple[int, bool]:
     """Delete a part of a queue. Answers how many active jobs forbid it, and whether nothing is left."""
     row = tx.row(_SQL["queue"], queue=queue)
     if row is None:
@@ -224,7 +240,9 @@ def _obliterate(tx: Transaction, queue: str, force: bool, limit: int) -> tuple[i
     active = Counts(*tx.row(_SQL["counts"], queue=queue) or ()).active
     if active and not force:
         return active, False
-    if tx.run(_SQL["obliterate_jobs"], queue=row[0], limit=limit) == limit:
+    deleted = tx.run(_SQL["obliterate_jobs"], queue=row[0], limit=limit)
+    kin.settle_deleted(tx, now, hard=True)
+    if deleted == limit:
         return 0, False
     if tx.run(_SQL["obliterate_events"], queue=row[0], limit=limit * 5) == limit * 5:
         return 0, False
@@ -236,9 +254,10 @@ def _obliterate(tx: Transaction, queue: str, force: bool, limit: int) -> tuple[i
     return 0, True
 
 
-def _deleted(tx: Transaction, queue_id: int, removed: Sequence[tuple[str, str | None]]) -> int:
-    """Free the keys of deleted jobs. Answers how many jobs those were."""
+def _deleted(tx: Transaction, queue_id: int, removed: Sequence[tuple[str, str | None]], now: int) -> int:
+    """Free the keys of deleted jobs, and settle with their parents. Answers how many jobs those were."""
     free_removed(tx, queue_id, removed)
+    kin.settle_deleted(tx, now, hard=True)
     return len(removed)
 
 

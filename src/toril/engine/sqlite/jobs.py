@@ -21,6 +21,7 @@ from toril.engine.ports.jobs import (
     Requested,
 )
 from toril.engine.sqlite import finishing
+from toril.engine.sqlite import kin as kin_of
 from toril.engine.sqlite.adding import add_jobs
 from toril.engine.sqlite.connection import SqliteThread
 from toril.engine.sqlite.inserting import emit
@@ -117,11 +118,13 @@ class SqliteJobStore:
             if queue_id is None:
                 return 0
             prune_events(tx, queue_id, events, limit)
-            return sum(
+            deleted = sum(
                 prune_finished(tx, queue_id, state, keep, now, limit)
                 for state, keep in ((COMPLETED, completed), (FAILED, failed))
                 if keep is not None
             )
+            kin_of.settle_deleted(tx, now)
+            return deleted
 
         return await self._writer.run(operation)
 
@@ -217,7 +220,10 @@ def _finish(
     more = False
     ids = codec.encode([finish.id for finish in finished])
     stored = codec.decode(tx.value(_SQL["finishing"], ids=ids, queue=queue_id))
-    plan = finishing.plan(finished, stored, now)
+    kin = [row[1] for row in stored if row[-1]]
+    plan = (
+        finishing.plan(finished, stored, now, kin_of.blocked(tx, kin)) if kin else finishing.plan(finished, stored, now)
+    )
     if plan.endings:
         for job, finish in plan.endings:
             if job.unique_key is not None and isinstance(finish.outcome, finishing.ENDS):
@@ -231,11 +237,27 @@ def _finish(
             front=tx.value(_SQL["front_of_line"], queue=queue_id, n=front) if front else 0,
         )
         tx.spread(_SQL["finish"], rows)
+        if kin:
+            _tell_parents(tx, plan.endings, now)
         if plan.gone:
             tx.run(_SQL["delete"], seqs=codec.encode(plan.gone))
         for state, keep in plan.kept.items():
             keep_finished(tx, queue_id, state, keep, now)
+        if plan.gone or plan.kept:
+            kin_of.settle_deleted(tx, now)
     return plan.codes, more
+
+
+def _tell_parents(tx: Transaction, endings: Sequence[tuple[finishing.Stored, Finish]], now: int) -> None:
+    for job, finish in endings:
+        if not job.kin & kin_of.CHILD:
+            continue
+        if isinstance(finish.outcome, outcome.Done):
+            kin_of.child_ended(tx, job.seq, True, finish.outcome.result, now)
+        elif isinstance(finish.outcome, outcome.Failed):
+            kin_of.child_ended(tx, job.seq, False, sayable(finish.outcome.reason), now)
+        elif isinstance(finish.outcome, outcome.Cancelled):
+            kin_of.child_ended(tx, job.seq, False, sayable(failed_reason(finish.outcome.reason)), now)
 
 
 def promote_due(tx: Transaction, queue_id: int, now: int) -> int:
@@ -316,7 +338,7 @@ def _cancel(tx: Transaction, *, queue: str, id: str, request: CancelRequest) -> 
     row = None if queue_id is None else tx.row(_SQL["cancelling"], queue=queue_id, id=id)
     if row is None:
         return CancelAnswer.MISSING
-    seq, state, key = row
+    seq, state, key, kin = row
     if state in (COMPLETED, FAILED):
         return CancelAnswer.FINISHED
     tx.touched |= {f"w:{queue}", f"e:{queue}"}
@@ -327,6 +349,8 @@ def _cancel(tx: Transaction, *, queue: str, id: str, request: CancelRequest) -> 
     if key is not None:
         owner_ended(tx, queue_id, id, key, request.at)
     tx.run(_SQL["cancel"], seq=seq, now=request.at, reason=reason, cancel=cancel_entry(request))
+    if kin:
+        kin_of.child_ended(tx, seq, False, reason, request.at)
     return CancelAnswer.CANCELLED
 
 

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from toril.engine.ports.bus import Bus, Event
+from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import Added, Code, Exchanged, Finish, JobStore, Lock
 from toril.engine.ports.keyvalue import KeyValueStore
@@ -141,6 +142,10 @@ class Stage:
     @property
     def schedules(self) -> ScheduleStore:
         return self.engine.schedules
+
+    @property
+    def flows(self) -> FlowStore:
+        return self.engine.flows
 
     async def elapse(self, ms: int) -> None:
         """Let time pass."""

@@ -7,6 +7,9 @@ from toril.testing.conformance.counts import CountsCases
 from toril.testing.conformance.delay import DelayCases
 from toril.testing.conformance.events import EventCases
 from toril.testing.conformance.exchange import ExchangeCases
+from toril.testing.conformance.flow_changes import FlowChangeCases
+from toril.testing.conformance.flow_failures import FailingChildCases
+from toril.testing.conformance.flows import FlowCases
 from toril.testing.conformance.insert import InsertCases
 from toril.testing.conformance.inspection import InspectionCases
 from toril.testing.conformance.keyvalue import KeyValueCases
@@ -56,6 +59,9 @@ class Conformance(
     WakingCases,
     ScheduleCases,
     RescheduleCases,
+    FlowCases,
+    FailingChildCases,
+    FlowChangeCases,
     RacingCases,
     SharedCases,
     DurableCases,

@@ -63,6 +63,10 @@ CREATE TABLE jobs (
     -- the id of the schedule that planned it
     schedule TEXT,
     unique_key TEXT,
+    -- 1 a child, 2 a parent, 3 both: what most jobs are not, and so need no look at `children` for
+    kin INTEGER NOT NULL DEFAULT 0,
+    -- what a parent waits for, in ms, when its children have ended
+    delay INTEGER NOT NULL DEFAULT 0,
     UNIQUE (id, queue)
 ) STRICT;
 
@@ -104,6 +108,27 @@ CREATE TABLE unique_keys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX unique_keys_expires ON unique_keys (expires) WHERE expires IS NOT NULL;
+
+-- What parents know of their children, also of those that are not stored any more. parent, child: jobs.seq.
+-- policy: what the child's failure means for the parent: 0 nothing, 1 fails it, 2 hurries it, 3 is told to it, 4 is forgotten.
+-- state: 0 pending, 1 completed (value: result), 2 failed and told (value: reason), 3 failed and the parent with it, 4 deleted
+-- while it was pending: to be settled in the same transaction.
+CREATE TABLE children (
+    parent INTEGER NOT NULL,
+    child INTEGER,
+    queue TEXT NOT NULL,
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    policy INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    value TEXT,
+    UNIQUE (parent, queue, id)
+) STRICT;
+
+CREATE INDEX children_child ON children (child) WHERE child IS NOT NULL;
+CREATE INDEX children_pending ON children (parent) WHERE state = 0;
+CREATE INDEX children_unsuccessful ON children (parent) WHERE state = 3;
+CREATE INDEX children_deleted ON children (parent) WHERE state = 4;
 
 CREATE TABLE logs (
     job INTEGER NOT NULL,
@@ -202,4 +227,9 @@ CREATE TRIGGER jobs_deleted AFTER DELETE ON jobs BEGIN
         failed = failed - (old.state = 6)
     WHERE id = old.queue;
     DELETE FROM logs WHERE job = old.seq;
+END;
+
+CREATE TRIGGER kin_deleted AFTER DELETE ON jobs WHEN old.kin > 0 BEGIN
+    DELETE FROM children WHERE parent = old.seq;
+    UPDATE children SET child = NULL, state = CASE state WHEN 0 THEN 4 ELSE state END WHERE child = old.seq;
 END;

@@ -57,6 +57,9 @@ UPDATE jobs SET
     cancel = NULL, deferred = NULL
 WHERE seq IN (SELECT value FROM json_each(:seqs))
 
+-- name: is_there
+SELECT seq FROM jobs WHERE seq = :seq
+
 -- name: delete
 DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(:seqs)) RETURNING id, unique_key
 

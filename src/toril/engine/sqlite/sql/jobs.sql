@@ -43,7 +43,7 @@ INSERT OR REPLACE INTO exchanges (worker, queue, seq, expires, codes, taken)
 VALUES (:worker, :queue, :seq, :expires, :codes, :taken)
 
 -- name: finishing
-SELECT json_group_array(json_array(jobs.id, seq, state, place, token, priority, attempts, starts, cancel, unique_key))
+SELECT json_group_array(json_array(jobs.id, seq, state, place, token, priority, attempts, starts, cancel, unique_key, kin))
 FROM json_each(:ids) AS asked CROSS JOIN jobs ON jobs.id = asked.value AND jobs.queue = :queue
 
 -- name: finish
@@ -165,7 +165,7 @@ DELETE FROM exchanges WHERE (worker, queue, seq) IN
 DELETE FROM batches WHERE (minute, batch) IN (SELECT minute, batch FROM batches WHERE minute < :minute ORDER BY minute LIMIT :limit)
 
 -- name: cancelling
-SELECT seq, state, unique_key FROM jobs WHERE queue = :queue AND id = :id
+SELECT seq, state, unique_key, kin FROM jobs WHERE queue = :queue AND id = :id
 
 -- name: request_cancel
 UPDATE jobs SET cancel = coalesce(cancel, :cancel) WHERE seq = :seq

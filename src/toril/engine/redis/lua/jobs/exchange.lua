@@ -2,7 +2,7 @@
 -- KEYS[1] meta. ARGV[1..4] see lib/queue; [5] worker, [6] number of the exchange, [7] token, [8] lock in ms, [9] how many jobs
 -- are wanted, [10] how long the answer is remembered (ms), [11] how many runs are handed in, [12..] per run: id, token, cause,
 -- text (result as JSON, or reason), stack, delay in ms, ended, cancel (JSON or ''), history (JSON), age to keep in seconds or '',
--- count to keep or ''. Causes: done retry failed snooze cancelled released.
+-- count to keep or ''. Causes: done retry failed snooze cancelled released parked.
 -- Answers {codes, ids taken, fields of each taken job, next due time or false, cancellations}.
 -- include: queue
 -- include: parents
@@ -42,28 +42,13 @@ end
 -- Children that are pending or have failed forbid a parent's completion. Most jobs have none: one look tells for all.
 local any_children = false
 
-local function check_children(key)
-  if not any_children then
-    return nil
-  end
-  if redis.call('SCARD', key .. ':dependencies') > 0 then
-    return 'PENDING_CHILDREN'
-  end
-  if redis.call('ZCARD', key .. ':unsuccessful') > 0 then
-    return 'FAILED_CHILDREN'
-  end
-  return nil
-end
-
 local function check(run, lock, fields)
   if not fields[1] and redis.call('EXISTS', base .. run.id) == 0 then
     return 'MISSING'
   end
-  if run.cause == 'done' then
-    local refused = check_children(base .. run.id)
-    if refused then
-      return refused
-    end
+  local refused = forbidden_by_children(run, base .. run.id, any_children)
+  if refused then
+    return refused
   end
   if lock ~= run.token then
     return 'LOCK_LOST'
@@ -133,6 +118,11 @@ local function put_back(run, key, fields)
     end
   end
   redis.call('HDEL', key, 'defa')
+  if run.cause == 'parked' then
+    redis.call('ZADD', base .. 'waiting-children', whole(now), run.id)
+    event(queue, 'waiting-children', 'jobId', run.id, 'prev', 'active')
+    return
+  end
   if run.delay > 0 then
     redis.call('HSET', key, 'delay', run.delay)
     put_in_delayed(queue, run.id, now + run.delay)
@@ -150,7 +140,7 @@ end
 
 -- A cancellation was requested: whatever its worker made of it, the job does not go back in line.
 local function with_pending_cancel(run, fields)
-  if fields[8] and (run.cause == 'retry' or run.cause == 'snooze' or run.cause == 'released') then
+  if fields[8] and (run.cause == 'retry' or run.cause == 'snooze' or run.cause == 'released' or run.cause == 'parked') then
     local fine, request = pcall(cjson.decode, fields[8])
     run.cause = 'cancelled'
     run.text = (fine and request.reason and request.reason ~= '') and ('cancelled: ' .. request.reason) or 'cancelled'

@@ -102,3 +102,21 @@ local function child_again(parent, child_key)
     redis.call('SADD', parent.key .. ':dependencies', child_key)
   end
 end
+
+-- Why a parent's children forbid what became of its run, or nothing. A run that waits for children that have ended meanwhile is given
+-- back instead.
+local function forbidden_by_children(run, key, any)
+  if run.cause ~= 'done' and run.cause ~= 'parked' then
+    return nil
+  end
+  if any and redis.call('SCARD', key .. ':dependencies') > 0 then
+    return run.cause == 'done' and 'PENDING_CHILDREN' or nil
+  end
+  if any and redis.call('ZCARD', key .. ':unsuccessful') > 0 then
+    return 'FAILED_CHILDREN'
+  end
+  if run.cause == 'parked' then
+    run.cause = 'released'
+  end
+  return nil
+end
