@@ -93,7 +93,6 @@ def _reason(step: Step) -> str | None:
 
 STEPS_GIVEN: Mapping[tuple[str, int], str] = {
     ("012", 1): "a delay counts from the moment of adding",
-    ("042", 3): "what comes back in line goes behind those that are there",
     ("052", 4): "one look finds stalled jobs",
     ("066", 6): "pausing twice is once",
     ("v5-076", 7): "a retried job keeps its priority",

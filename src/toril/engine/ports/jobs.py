@@ -196,7 +196,8 @@ class JobStore(Protocol):
         In order: each `Finish` is checked and applied by itself; delayed jobs that are due are put in line (1,000 at
         most); unless the queue is paused, jobs are taken: waiting ones first-in first-out, then prioritized ones by
         number, and locked with `token` for `lock_ms`. A job that comes back in line (due, retried, snoozed) goes behind
-        those that are there, by its priority; released ones go to the very front, in the given order. A run whose
+        those that are there, by its priority, unless it is retried without a delay and its stored options say `lifo`:
+        then it goes to the front; released ones go to the very front, in the given order. A run whose
         cancellation was requested does not lead back in line: Retry, Snooze, Released and Parked then end as Cancelled.
         `seq` counts up per `worker` and queue: a repeated `seq` answers as the first time and changes nothing, for at
         least two lock times; jobs of the first answer that the worker has lost meanwhile are left out.

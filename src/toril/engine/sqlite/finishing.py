@@ -44,6 +44,7 @@ class Stored(NamedTuple):
     starts: int
     cancel: str | None
     unique_key: str | None
+    lifo: bool
     kin: int
 
 
@@ -122,12 +123,18 @@ def _with_pending_cancel(job: Stored, finish: Finish) -> Finish:
 def places_needed(endings: Sequence[tuple[Stored, Finish]]) -> tuple[int, int]:
     """How many places at the back and at the front of the line the outcomes need."""
     back = front = 0
-    for _, finish in endings:
-        if isinstance(finish.outcome, out.Retry | out.Snooze) and finish.outcome.delay_ms <= 0:
-            back += 1
-        elif isinstance(finish.outcome, out.Released):
+    for job, finish in endings:
+        if isinstance(finish.outcome, out.Released) or _goes_ahead(job, finish):
             front += 1
+        elif isinstance(finish.outcome, out.Retry | out.Snooze) and finish.outcome.delay_ms <= 0:
+            back += 1
     return back, front
+
+
+def _goes_ahead(job: Stored, finish: Finish) -> bool:
+    """Last in, first out: a job that is retried at once is the last one in."""
+    outcome = finish.outcome
+    return bool(job.lifo) and isinstance(outcome, out.Retry) and outcome.delay_ms <= 0 and not job.priority
 
 
 def rows(
@@ -135,6 +142,8 @@ def rows(
 ) -> list[tuple[Any, ...]]:
     """Parameters for the statement `finish`. `back` and `front` are the first free places at either end of the line."""
     result = []
+    # Released jobs stand foremost, then those that are last in, the last one first.
+    ahead = front + places_needed(endings)[1] - 1
     for job, finish in endings:
         outcome = finish.outcome
         state, place = WAITING, 0
@@ -158,6 +167,8 @@ def rows(
             reason = sayable(outcome.reason) if isinstance(outcome, out.Retry) else None
             if outcome.delay_ms > 0:
                 state, place = DELAYED, now + outcome.delay_ms
+            elif _goes_ahead(job, finish):
+                place, ahead = ahead, ahead - 1
             else:
                 state, place, back = line_state(job.priority), line_place(job.priority, back), back + 1
         counted = 1 if outcome.cause in _COUNTED else 0

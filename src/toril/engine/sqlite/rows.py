@@ -119,12 +119,27 @@ def job_of(row: tuple[Any, ...]) -> Job:
         progress=0 if progress is None else codec.decode(progress),
         result=result if state == COMPLETED else None,
         failed_reason=reason,
-        stacktrace=tuple(entry["st"] for entry in entries if "st" in entry)[-MOST_STACKS:],
+        stacktrace=_last([entry["st"] for entry in entries if "st" in entry], _stacks_kept(opts)),
         worker=worker,
         cancel=cancel_of(cancel),
         deferred_failure=deferred,
         history=tuple(AttemptRecord(e["n"], e["w"], e["s"], e["e"], e["o"], e.get("err")) for e in entries),
     )
+
+
+def _stacks_kept(opts: str) -> int:
+    """How many stack traces a job keeps; BullMQ's producers may say so."""
+    if '"stackTraceLimit"' not in opts:
+        return MOST_STACKS
+    try:
+        limit = codec.decode(opts).get("stackTraceLimit")
+    except (ValueError, AttributeError):
+        return MOST_STACKS
+    return limit if isinstance(limit, int) and 0 <= limit <= MOST_STACKS else MOST_STACKS
+
+
+def _last(entries: list[str], number: int) -> tuple[str, ...]:
+    return tuple(entries[len(entries) - min(number, len(entries)) :])
 
 
 def event_of(row: tuple[Any, ...], queue: str) -> Event:

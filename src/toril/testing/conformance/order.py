@@ -79,6 +79,22 @@ class OrderCases(Cases):
         assert await stage.line() == ["q3", "p3", "p4"]
         assert await stage.state("p3") is State.PRIORITIZED
 
+    async def test_a_lifo_job_that_is_retried_goes_to_the_front(self, stage: Stage) -> None:
+        """Last in, first out holds for retries too: the last one handed in stands foremost, behind released jobs."""
+        opts = '{"attempts":3,"lifo":true,"toril":{"p":1}}'
+        lifo = [job(name, opts=opts, lifo=True) for name in ("a", "b", "d")]
+        await stage.add(*lifo, job("p3", opts=opts, priority=3, lifo=True), "c", "e", job("p4", priority=3))
+        worker = stage.worker()
+        assert ids_of(await worker.take(5)) == ["d", "b", "a", "c", "e"]
+        await stage.add("w")
+        again = [worker.ended(name, Retry("again", "", 0)) for name in ("a", "e", "b")]
+        await worker.exchange(again[0], worker.ended("c", Released()), *again[1:], worker.ended("d", Snooze(0)))
+        assert await stage.line() == ["c", "b", "a", "w", "e", "d", "p3", "p4"]
+        await worker.take(6)
+        [taken] = await worker.take()
+        await worker.end(taken.id, Retry("again", "", 0))
+        assert await stage.line() == ["p4", "p3"]
+
     @pytest.mark.parametrize("priority", [0, 4])
     async def test_a_released_job_is_next(self, stage: Stage, priority: int) -> None:
         """A job that its worker gives back goes to the very front of the line, priority or not."""

@@ -128,6 +128,19 @@ class OutcomeCases(Cases):
         await worker.end("a", outcome)
         assert [record.outcome for record in (await stage.read("a")).history] == [str(outcome.cause)]
 
+    @pytest.mark.parametrize(("limit", "kept"), [(2, ("s2", "s3")), (0, ()), (None, ("s1", "s2", "s3"))])
+    async def test_a_job_may_bound_its_stack_traces(
+        self, stage: Stage, limit: int | None, kept: tuple[str, ...]
+    ) -> None:
+        """BullMQ's option `stackTraceLimit` keeps the last ones, or none."""
+        opts = "{}" if limit is None else f'{{"attempts":9,"stackTraceLimit":{limit}}}'
+        await stage.add(job("a", opts=opts))
+        worker = stage.worker()
+        for outcome in (Retry("no", "s1", 0), Retry("no", "s2", 0), Failed("no", "s3")):
+            await worker.take()
+            await worker.end("a", outcome)
+        assert (await stage.read("a")).stacktrace == kept
+
     async def test_stack_traces_gather(self, stage: Stage) -> None:
         """The stack trace of each failed attempt is kept, oldest first."""
         worker = await stage.bring("a", State.ACTIVE)

@@ -43,7 +43,9 @@ INSERT OR REPLACE INTO exchanges (worker, queue, seq, expires, codes, taken)
 VALUES (:worker, :queue, :seq, :expires, :codes, :taken)
 
 -- name: finishing
-SELECT json_group_array(json_array(jobs.id, seq, state, place, token, priority, attempts, starts, cancel, unique_key, kin))
+SELECT json_group_array(json_array(
+    jobs.id, seq, state, place, token, priority, attempts, starts, cancel, unique_key, instr(opts, '"lifo":true') > 0, kin
+))
 FROM json_each(:ids) AS asked CROSS JOIN jobs ON jobs.id = asked.value AND jobs.queue = :queue
 
 -- name: finish

@@ -8,6 +8,7 @@
 -- include: parents
 -- include: removal
 -- include: dedup
+-- include: traces
 
 local queue = queue_of(base)
 local worker, token, lock_ms, want, total = ARGV[5], ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[11])
@@ -22,21 +23,6 @@ local function run_of(number)
     delay = tonumber(ARGV[at + 5]), ended = ARGV[at + 6], cancel = ARGV[at + 7], history = ARGV[at + 8],
     age = tonumber(ARGV[at + 9]), count = tonumber(ARGV[at + 10]),
   }
-end
-
-local function stack_with(stored, entry)
-  local stack = {}
-  if stored then
-    local fine, decoded = pcall(cjson.decode, stored)
-    if fine and type(decoded) == 'table' then
-      stack = decoded
-    end
-  end
-  stack[#stack + 1] = entry
-  while #stack > 10 do
-    table.remove(stack, 1)
-  end
-  return cjson.encode(stack)
 end
 
 -- Children that are pending or have failed forbid a parent's completion. Most jobs have none: one look tells for all.
@@ -90,7 +76,7 @@ local function finish_badly(run, key, fields)
   end
   redis.call('HSET', key, 'atm', attempts, 'failedReason', run.text, 'finishedOn', run.ended, run.history_field, run.history)
   if run.stack ~= '' then
-    redis.call('HSET', key, 'stacktrace', stack_with(fields[7], run.stack))
+    redis.call('HSET', key, 'stacktrace', stack_with(fields[7], run.stack, fields[9]))
   end
   if run.cause == 'cancelled' and not fields[8] then
     redis.call('HSET', key, 'toril:cancel', run.cancel)
@@ -114,7 +100,7 @@ local function put_back(run, key, fields)
   if run.cause == 'retry' then
     redis.call('HSET', key, 'atm', (tonumber(fields[2] or '') or 0) + 1, 'failedReason', run.text)
     if run.stack ~= '' then
-      redis.call('HSET', key, 'stacktrace', stack_with(fields[7], run.stack))
+      redis.call('HSET', key, 'stacktrace', stack_with(fields[7], run.stack, fields[9]))
     end
   end
   redis.call('HDEL', key, 'defa')
@@ -132,7 +118,7 @@ local function put_back(run, key, fields)
   if run.cause == 'released' then
     released[#released + 1] = run.id
   else
-    put_in_line(queue, run.id, priority, false)
+    put_in_line(queue, run.id, priority, run.cause == 'retry' and option(fields[9], 'lifo') == true)
   end
   event(queue, 'waiting', 'jobId', run.id, 'prev', 'active')
   in_line = true
