@@ -61,8 +61,9 @@ floor: setup ## Raise .ci/coverage-floor to what the last `make cover` reached
 
 ci: lint types imports cover ## Everything that CI checks
 
-demo: $(VENV)/.ready-demo ## Run the demo until Ctrl-C; ONCE=1 ends it after five jobs
-	$(VENV)/bin/toril demo $(if $(ONCE),--once) $(ARGS)
+demo: $(VENV)/.ready-demo ## Run the demo until Ctrl-C; ONCE=1 ends it after five jobs, REDIS=1 takes an own redis-server
+	$(if $(REDIS),@sh scripts/redis.sh)
+	$(if $(REDIS),$(PY) scripts/demo_redis.py,$(VENV)/bin/toril demo) $(if $(ONCE),--once) $(ARGS)
 
 bench: $(VENV)/.ready-bench redis node ## Measure against other queues, embedded and on Redis: make bench ARGS=redis
 	$(PY) -m bench $(ARGS)

@@ -19,6 +19,7 @@ from docsnap.children import Child, ChildFailed
 from docsnap.client import ApiClient
 from docsnap.lantern.server import HOST, LanternSite, Pace
 from docsnap.rounds import FolderBusy, Round, RoundFile, exclusive, plan_round
+from toril.settings import Settings, store_address
 
 DATA_DIR = Path("docsnap-data")
 FIRST_PORT = 8000
@@ -113,6 +114,12 @@ def _open_site(current: Round, pace: Pace | None) -> LanternSite:
     return site
 
 
+def store_url(data_dir: Path) -> str:
+    """Where the jobs are: on the Redis that the environment names, or in a file of the demo's folder."""
+    address = store_address(None, Settings(url=None))
+    return address.url if address.decided_by in ("REDIS_URL", "REDIS_HOST") else f"sqlite:///{data_dir / 'toril.db'}"
+
+
 async def _start_children(
     stack: AsyncExitStack, site: LanternSite, page: str, data_dir: Path, current: Round
 ) -> list[Child]:
@@ -120,7 +127,7 @@ async def _start_children(
     logs.mkdir(exist_ok=True)
     environ = {
         **os.environ,
-        "TORIL_URL": f"sqlite:///{data_dir / 'toril.db'}",
+        "TORIL_URL": store_url(data_dir),
         "DOCSNAP_DATA": str(data_dir),
         "DOCSNAP_ALLOW": site.authority,
         "DOCSNAP_SECRET": current.secret,
