@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from toril import ConfigError, Context, Cron, Every, Toril
+from toril import ConfigError, Context, Cron, Every, Toril, Unique
 from toril.engine.ports.jobs import CancelAnswer
 from toril.jobs.options import JobOptions
 from toril.jobs.schedule import Repeat, Schedule
@@ -119,6 +119,7 @@ async def test_what_cannot_be_is_refused_at_once(app: Toril) -> None:
         ({"cron": "0 0 * * *", "start": soon, "immediately": True}, "immediately and start"),
         ({"every": 5, "call": tick.with_options(delay=5).call()}, "delay belongs to one job"),
         ({"every": 5, "call": tick.with_options(id="mine").call()}, "id belongs to one job"),
+        ({"every": 5, "call": tick.with_options(unique=Unique()).call()}, "unique is for jobs"),
     ):
         with pytest.raises(ConfigError, match=message):
             await upsert("s", **({"call": call} | arguments))

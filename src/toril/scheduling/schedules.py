@@ -183,4 +183,6 @@ def _options(call: Call[Any]) -> str:
     for name in ("id", "delay", "run_at"):
         if getattr(options, name) is not None:
             raise ConfigError(f"call: {name} belongs to one job; a schedule says itself when its runs are due.")
+    if options.unique is not None:
+        raise ConfigError("call: unique is for jobs that are enqueued; each run of a schedule is there once anyway.")
     return call.plan.stored_options

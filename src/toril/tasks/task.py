@@ -147,8 +147,8 @@ def _checked_schedule(schedule: Cron | Every, name: str, options: JobOptions, si
     if not isinstance(schedule, Cron | Every):
         raise ConfigError(f'{what} expected Cron("0 3 * * *") or Every("5m"), got {schedule!r}.')
     check_schedule_id(name)
-    if options.delay is not None or options.run_at is not None:
-        raise ConfigError(f"{what} says itself when runs are due; leave out delay and run_at.")
+    if options.delay is not None or options.run_at is not None or options.unique is not None:
+        raise ConfigError(f"{what} says itself when runs are due, each once; leave out delay, run_at and unique.")
     try:
         signature.bind((), {})
     except InvalidArguments as error:

@@ -11,7 +11,7 @@ from toril.engine.ports.jobs import Code, Exchanged, Finish, JobStore, Lock
 from toril.jobs.model import TakenJob
 from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Parked, Released, Retry, Snooze
 from toril.kernel.clock import Clock
-from toril.kernel.telemetry import JobDone, JobLockLost, JobNotDone, JobRefused, Telemetry
+from toril.kernel.telemetry import JobDone, JobLockLost, JobNotDone, JobRefused, ScheduleBroken, Telemetry
 from toril.worker.executor import Executor
 from toril.worker.options import MOST_BYTES_PER_CALL, MOST_JOBS_PER_CALL, WorkerOptions
 from toril.worker.outage import Outage
@@ -265,6 +265,8 @@ class Pump:
             if run.stop is None:
                 raise
             return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run that is due must not suffer for the next one
+            bench.telemetry.emit(ScheduleBroken(self.queue, run.job.schedule or "", str(error)))
         return True
 
     def _slot_free(self) -> None:
