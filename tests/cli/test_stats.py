@@ -83,7 +83,7 @@ def test_watch_goes_on_until_it_is_interrupted(options: Sequence[str], shown: st
             assert line, seen
             seen += line
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=5)
+        _, err = process.communicate(timeout=20)
     finally:
         process.kill()
         process.communicate()

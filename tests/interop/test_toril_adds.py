@@ -49,7 +49,7 @@ async def test_node_retries_as_the_task_says(node: Peer, toril: Toril) -> None:
 async def test_priorities_delays_and_lifo_keep_their_order(node: Peer, toril: Toril) -> None:
     double = toril.registry.get("double")
     assert double is not None
-    late = await double.with_options(delay=0.15).enqueue(n=0)
+    late = await double.with_options(delay=1.0).enqueue(n=0)
     low = await double.with_options(priority=9).enqueue(n=1)
     high = await double.with_options(priority=1).enqueue(n=2)
     plain = await double.enqueue(n=3)
