@@ -1,6 +1,7 @@
 """What holds for every test: the surroundings say nothing about Toril, and no packet leaves this machine."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +36,9 @@ def own_surroundings() -> Iterator[None]:
         refuse_other_machines(address)
         return connect_ex(self, address)
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A run in the background of a script ignores Ctrl-C, and so would every process that a test starts and interrupts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         flags = {"USE_BULLMQ", "BULLMQ_ENABLED"}
         for name in [name for name in os.environ if name.startswith(("TORIL_", "REDIS_")) or name in flags]:
