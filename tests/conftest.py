@@ -37,7 +37,7 @@ def own_surroundings() -> Iterator[None]:
         return connect_ex(self, address)
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A run in the background of a script ignores Ctrl-C, and so would every process that a test starts and interrupts.
+        # A run in the background of a script ignores Ctrl-C, and so would every process that a test interrupts.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         flags = {"USE_BULLMQ", "BULLMQ_ENABLED"}
