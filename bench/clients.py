@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -24,6 +19,7 @@ import redis.asyncio
 from rich.console import Console
 from rich.table import Table
 
+from bench.redis.server import running
 from toril.engine.redis.address import parse_address
 from toril.engine.redis.client import RedisClient
 
@@ -39,25 +35,6 @@ class Sample(NamedTuple):
 
     rate: float
     cpu_us: float
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """A redis-server of our own; its URL."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is None:
-        sys.exit("expected redis-server on the PATH, found none. Do: make redis")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        command = [found, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, "--logfile", "log"]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        try:
-            yield f"redis://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait()
 
 
 async def measure(ask: Ask, *, tasks: int, calls: int) -> Sample:
@@ -135,8 +112,8 @@ def main(arguments: list[str]) -> int:
         import uvloop
 
         factory = uvloop.new_event_loop
-    with server() as url, asyncio.Runner(loop_factory=factory) as runner:
-        samples = runner.run(compare(url, options.rounds, options.calls))
+    with running() as server, asyncio.Runner(loop_factory=factory) as runner:
+        samples = runner.run(compare(server.url, options.rounds, options.calls))
     show(samples, options.loop, options.rounds)
     return 0
 
