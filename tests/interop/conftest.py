@@ -1,4 +1,6 @@
-"""Real peers for the tests of this folder: a redis-server of their own and the packages of `node/`."""
+"""Real peers for the tests of this folder: a redis-server of their own and the packages of `node/`
+and `python/`.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +10,44 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.interop import dump, packages
-from tests.interop.peer import Peer, started
+from tests.interop.peer import Peer, started, started_python
 from tests.redis.server import RedisServer
 
 StartPeer = Callable[..., Awaitable[Peer]]
 
 _problem = pytest.StashKey[str]()
+_python_problem = pytest.StashKey[str]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install before the first test, so that no test's time limit counts it."""
-    if not session.config.option.collectonly and any(_needs_node(item) for item in session.items):
+    if session.config.option.collectonly:
+        return
+    if any(_needs(item, "node_packages") for item in session.items):
         session.config.stash[_problem] = packages.problem()
+    if any(_needs(item, "python_packages") for item in session.items):
+        session.config.stash[_python_problem] = packages.python_problem()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which peers there were, or that there were none."""
     if _problem in config.stash:
         terminalreporter.write_line(f"Node peers: {config.stash[_problem] or packages.versions()}")
+    if _python_problem in config.stash:
+        found = config.stash[_python_problem] or packages.python_versions()
+        terminalreporter.write_line(f"Python peer: {found}")
 
 
-def _needs_node(item: pytest.Item) -> bool:
-    return "node_packages" in getattr(item, "fixturenames", ())
+def _needs(item: pytest.Item, fixture: str) -> bool:
+    return fixture in getattr(item, "fixturenames", ())
+
+
+def _demand(problem: str) -> None:
+    """Skip, or in CI fail, where a peer is missing."""
+    if problem:
+        if packages.must_be_there():
+            pytest.fail(problem)
+        pytest.skip(problem)
 
 
 @pytest.fixture(scope="session")
@@ -51,12 +69,14 @@ def empty(server: RedisServer) -> Iterator[dump.Client]:
 
 @pytest.fixture
 def node_packages(request: pytest.FixtureRequest) -> None:
-    """Skip, or in CI fail, where Node or its packages are missing."""
-    problem = request.config.stash.get(_problem, "")
-    if problem:
-        if packages.must_be_there():
-            pytest.fail(problem)
-        pytest.skip(problem)
+    """Node and its packages are there."""
+    _demand(request.config.stash.get(_problem, ""))
+
+
+@pytest.fixture
+def python_packages(request: pytest.FixtureRequest) -> None:
+    """The package of PyPI is there."""
+    _demand(request.config.stash.get(_python_problem, ""))
 
 
 @pytest.fixture(params=[5, 6], ids=["v5", "v6"])
@@ -81,3 +101,10 @@ async def start_peer(node_packages: None, server: RedisServer, major: int) -> As
 async def node(start_peer: StartPeer, empty: dump.Client) -> Peer:
     """One Node process on an empty Redis."""
     return await start_peer()
+
+
+@pytest.fixture
+async def python(python_packages: None, server: RedisServer, empty: dump.Client) -> AsyncIterator[Peer]:
+    """One process with the BullMQ of PyPI on an empty Redis."""
+    async with started_python(server.port) as peer:
+        yield peer

@@ -1,4 +1,6 @@
-"""The Node packages of `node/`: installed once, into an ignored folder. Their absence skips loudly, and fails in CI."""
+"""The packages of `node/` and `python/`: installed once, into ignored folders. Their absence skips loudly, and fails
+in CI.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("node")
 PACKAGES = {5: "bullmq5", 6: "bullmq6"}
+PYTHON_FOLDER = Path(__file__).with_name("python")
+# Beside the project's own environment: what that package needs must not decide what Toril is tested with.
+PYTHON = PYTHON_FOLDER / ".venv" / "bin" / "python"
 
 _INSTALL_S = 240
 
@@ -28,6 +34,36 @@ def problem() -> str:
         lines = (done.stderr or done.stdout).strip().splitlines()
         return "npm install failed in tests/interop/node: " + (lines[-1] if lines else f"code {done.returncode}")
     return ""
+
+
+def python_problem() -> str:
+    """The same for the package of PyPI."""
+    if _python_version():
+        return ""
+    wanted = str(PYTHON_FOLDER / "requirements.txt")
+    for command in (
+        [sys.executable, "-m", "venv", str(PYTHON_FOLDER / ".venv")],
+        [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", wanted],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+        if done.returncode:
+            lines = (done.stderr or done.stdout).strip().splitlines()
+            return "pip install failed in tests/interop/python: " + (lines[-1] if lines else f"code {done.returncode}")
+    return ""
+
+
+def python_versions() -> str:
+    """What of PyPI is installed."""
+    return f"bullmq {_python_version() or 'none'}"
+
+
+def _python_version() -> str:
+    """The installed version of the package, or nothing."""
+    if not PYTHON.exists():
+        return ""
+    ask = "from importlib.metadata import version; print(version('bullmq'))"
+    done = subprocess.run([str(PYTHON), "-c", ask], capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+    return done.stdout.strip()
 
 
 def versions() -> str:

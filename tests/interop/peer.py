@@ -1,4 +1,4 @@
-"""A Node process that does what it is told, line by line: `node/peer.mjs` and `node/board.mjs`."""
+"""A process that does what it is told, line by line: `node/peer.mjs`, `node/board.mjs` and `python/peer.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
-from tests.interop.packages import FOLDER, PACKAGES
+from tests.interop.packages import FOLDER, PACKAGES, PYTHON, PYTHON_FOLDER
 
 Notice = dict[str, Any]
 
@@ -18,7 +18,7 @@ _ENDS_S = 5.0
 
 
 class PeerError(Exception):
-    """Node answered with an error. `code` is BullMQ's number, if it has one."""
+    """The peer answered with an error. `code` is BullMQ's number, if it has one."""
 
     def __init__(self, message: str, code: int | None) -> None:
         super().__init__(message)
@@ -117,7 +117,7 @@ class Peer:
                 self.notices.append(message)
                 self._heard.set()
         await self._process.wait()
-        gone = ConnectionError("the Node process ended")
+        gone = ConnectionError("the peer's process ended")
         for answer in (*self._answers.values(), self._ready):
             if not answer.done():
                 answer.set_exception(gone)
@@ -135,10 +135,22 @@ class Peer:
 @asynccontextmanager
 async def started(script: str, major: int, port: int, *words: str) -> AsyncIterator[Peer]:
     """A Node process with one major version of BullMQ, ready for requests."""
+    async with _talking("node", str(FOLDER / script), PACKAGES[major], str(port), *words) as peer:
+        yield peer
+
+
+@asynccontextmanager
+async def started_python(port: int) -> AsyncIterator[Peer]:
+    """A Python process with the BullMQ of PyPI, ready for requests."""
+    async with _talking(str(PYTHON), str(PYTHON_FOLDER / "peer.py"), str(port)) as peer:
+        yield peer
+
+
+@asynccontextmanager
+async def _talking(*command: str) -> AsyncIterator[Peer]:
     process = await asyncio.create_subprocess_exec(
-        "node", str(FOLDER / script), PACKAGES[major], str(port), *words,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_LIMIT,
-    )  # fmt: skip
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_LIMIT
+    )
     peer = Peer(process)
     try:
         await peer.ready()

@@ -155,6 +155,25 @@ async def test_children_and_parent_of_a_flow_that_node_made(node: Peer, toril: T
     assert sorted(value["doubled"] for value in values.values()) == [6, 8]
 
 
+@pytest.mark.parametrize("parents", ["node", "toril"])
+async def test_a_flow_of_node_lies_on_both_sides(node: Peer, toril: Toril, parents: str) -> None:
+    """The parent runs on one side, what it waits for on the other."""
+    await node.ask("listen", queue=QUEUE)
+    await node.ask("listen", queue="elsewhere")
+    above, below = ("elsewhere", QUEUE) if parents == "node" else (QUEUE, "elsewhere")
+    children = [{"name": "double", "queueName": below, "data": {"n": n}} for n in (3, 4)]
+    made = await node.ask("flow", flow={"name": "collect", "queueName": above, "data": {}, "children": children})
+    await node.ask("worker", queue="elsewhere")
+    async with toril.worker():
+        await node.event("completed", made["id"])
+    values = await node.job(above, made["id"], "getChildrenValues")
+    assert values.keys() == {f"bull:{below}:{id_}" for id_ in made["children"]}
+    assert sorted(value["doubled"] for value in values.values()) == [6, 8]
+    parent = await node.get(above, made["id"])
+    assert parent is not None
+    assert parent["returnvalue"] == (values if parents == "node" else "collected")
+
+
 async def test_a_failed_child_fails_its_parent_as_node_asked(node: Peer, toril: Toril) -> None:
     await node.ask("listen", queue=QUEUE)
     child = {"name": "flaky", "queueName": QUEUE, "data": {"failures": 9}, "opts": {"failParentOnFailure": True}}
