@@ -70,6 +70,7 @@ why, is the first line of a worker and a line in the log.
 | `redis://user:password@host:6379/0` | Redis or Valkey; `valkey://` is the same |
 | `rediss://user:password@host:6380` | the same with TLS; `?ssl_ca_certs=/path/ca.pem` names a CA of your own |
 | `unix:///run/redis.sock?db=0` | the same by a Unix socket |
+| `redis+sentinel://:password@one,two,three/mymaster/0` | the primary that these sentinels name |
 
 [On Redis](../how-to/redis.md) says what such a server must be like, and what happens when it is away.
 """

@@ -96,7 +96,6 @@ def bring_back(server: RedisServer, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["stopped", "killed", "frozen"])
 async def test_fail_raises_in_time_and_then_at_once(start_server: StartServer, tmp_path: Path, how: str) -> None:
-    # S4-20
     server = start_server()
     async with opened(server.url, "fail", tmp_path) as bench:
         await bench.square.enqueue(1)

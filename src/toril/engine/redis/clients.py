@@ -10,9 +10,9 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from toril.engine.redis.address import Address
 from toril.engine.redis.blocking import BlockingClient
@@ -32,6 +32,24 @@ T = TypeVar("T")
 _CLOSE_S = 3.0
 
 _log = logging.getLogger("toril.redis")
+
+
+class Locator(Protocol):
+    """A server that is looked for before every attempt to connect."""
+
+    @property
+    def redacted(self) -> str:
+        """Where it is looked for, as a URL without passwords."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """As those of an `Address`."""
+        ...
+
+    async def locate(self) -> Address:
+        """Where it is now. Raises OSError when nobody knows."""
+        ...
 
 
 @dataclass(slots=True)
@@ -65,9 +83,10 @@ class _Connections:
 class Clients:
     """The clients of one engine. Safe to use from any thread; what it hands out belongs to the running event loop."""
 
-    def __init__(self, address: Address, options: ClientOptions) -> None:
-        self.location = address.redacted
-        self._address = address
+    def __init__(self, place: Address | Locator, options: ClientOptions) -> None:
+        self.location = place.redacted
+        self._address = place if isinstance(place, Address) else None
+        self._locate = None if isinstance(place, Address) else place.locate
         self._options = options
         self._lock = threading.Lock()
         self._by_loop: dict[asyncio.AbstractEventLoop, _Connections] = {}
@@ -156,7 +175,9 @@ class Clients:
                 raise EngineClosed(f"{self.location}: the engine is closed. Call start() to open it again.")
             for ended in [each for each in self._by_loop if each.is_closed()]:
                 del self._by_loop[ended]
-            connections = self._by_loop[loop] = _Connections(RedisClient(self._address, options=self._options))
+            connections = self._by_loop[loop] = _Connections(
+                RedisClient(self._address, locate=self._locate, options=self._options)
+            )
         # A loop that ends closes the asynchronous generators that are left in it: this one closes the connections.
         connections.life = self._while_loop_lives(loop, connections)
         await anext(connections.life)
@@ -180,7 +201,7 @@ class Clients:
     def _blocking(self, connections: _Connections, *, name: str | None = None, quiet: bool = False) -> BlockingClient:
         # It waits most of the time, so it needs no PING to know that the connection lives.
         options = replace(self._options, ping_after_s=None, name=name or self._options.name, quiet=quiet)
-        blocking = BlockingClient(self._address, options=options)
+        blocking = BlockingClient(self._address, locate=self._locate, options=options)
         connections.blocking.append(blocking)
         return blocking
 

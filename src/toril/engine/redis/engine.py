@@ -15,7 +15,7 @@ from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Capabilities, Engine, Health
 from toril.engine.redis.address import Address, parse_address
 from toril.engine.redis.bus import RedisBus
-from toril.engine.redis.clients import Clients
+from toril.engine.redis.clients import Clients, Locator
 from toril.engine.redis.flows import RedisFlowStore
 from toril.engine.redis.inspect import RedisJobInspector
 from toril.engine.redis.jobs import RedisJobStore
@@ -47,14 +47,14 @@ class RedisEngine:
 
     def __init__(
         self,
-        address: Address | str,
+        address: Address | Locator | str,
         *,
         prefix: str = DEFAULT_PREFIX,
         wire: str = "auto",
         allow_eviction: bool = False,
         client: ClientOptions = ClientOptions(),  # noqa: B008 - frozen
     ) -> None:
-        self._address = parse_address(address) if isinstance(address, str) else address
+        self._address = _place(address) if isinstance(address, str) else address
         if wire not in get_args(Wire):
             raise ConfigError(f"wire: expected {', '.join(map(repr, get_args(Wire)))}, got {wire!r}.")
         if not prefix:
@@ -168,7 +168,7 @@ def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:
     Besides those of `parse_address` the URL's options are: `prefix`, `wire` and `eviction=allow`. They win over
     `settings`.
     """
-    address = parse_address(url, own_options=OWN_OPTIONS)
+    address = _place(url)
     options, given = address.options, settings or RedisSettings()
     eviction = options.get("eviction", given.eviction)
     if eviction not in {"allow", "refuse"}:
@@ -185,6 +185,15 @@ def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:
             max_retries=given.max_retries,
         ),
     )
+
+
+def _place(url: str) -> Address | Locator:
+    if not url.strip().partition("://")[0].lower().endswith("+sentinel"):
+        return parse_address(url, own_options=OWN_OPTIONS)
+    # The library behind it takes a quarter of a second to load.
+    from toril.engine.redis.sentinel import parse_sentinels
+
+    return parse_sentinels(url, own_options=OWN_OPTIONS)
 
 
 def _shown(server: Server) -> dict[str, Any]:
