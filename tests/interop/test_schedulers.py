@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.interop import dump
+from tests.interop.conftest import StartPeer
 from tests.interop.packages import FOLDER, PACKAGES
 from tests.interop.peer import Notice, Peer
 from tests.interop.tasks import QUEUE, application
@@ -71,12 +73,31 @@ async def test_an_interval_goes_on_whoever_runs_it(node: Peer, toril: Toril, mak
     jobs = [await node.get(QUEUE, id_) for id_ in runs]
     assert [job["returnvalue"] for job in jobs if job] == [{"doubled": 8}] * 8
     assert [job["opts"]["repeat"]["count"] for job in jobs if job] == list(range(1, 9))
+    # What only Toril knows of a job is handed on by Node.
+    assert [job["opts"].get("toril") for job in jobs if job] == [{"v": 1} if maker == "toril" else None] * 8
     [shown] = await node.queue(QUEUE, "getJobSchedulers")
     schedule = await toril.schedules.get("tick")
     assert schedule is not None
     assert (shown["key"], shown["iterationCount"], shown["every"]) == ("tick", 8, 50)
     assert (schedule.count, schedule.next, schedule.repeat.every) == (8, shown["next"], 50)
     assert node.errors() == []
+
+
+@pytest.mark.parametrize("major", [5], ids=["v5"])
+async def test_repeatable_jobs_of_bullmq_5_go_on(
+    start_peer: StartPeer, empty: dump.Client, server: RedisServer
+) -> None:
+    """Their schedules hold no arguments: each run has those of the run before."""
+    old = await start_peer(version=5)
+    await old.ask("listen", queue=QUEUE)
+    repeat = {"repeat": {"every": 100, "limit": 3}}
+    await old.queue(QUEUE, "add", "double", {"n": 4}, repeat)
+    async with application(server.url) as toril, toril.worker():
+        runs = await old.until(completed(3))
+        jobs = [await old.get(QUEUE, id_) for id_ in runs]
+    assert [(job["returnvalue"], job["opts"]["repeat"]["count"]) for job in jobs if job] == [
+        ({"doubled": 8}, 1), ({"doubled": 8}, 2), ({"doubled": 8}, 3),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("maker", ["node", "toril"])
