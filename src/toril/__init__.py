@@ -6,6 +6,7 @@ from toril.errors import (
     ConfigError,
     EngineError,
     EngineUnavailable,
+    FlowConflict,
     InvalidArguments,
     InvalidResult,
     JobCancelled,
@@ -22,6 +23,7 @@ from toril.errors import (
     TorilError,
     UnknownTask,
 )
+from toril.flows.flow import Flow, FlowHandle
 from toril.jobs.model import Counts, Job
 from toril.jobs.options import JobOptions, Retention
 from toril.jobs.retry import Exponential, Fixed
@@ -31,6 +33,7 @@ from toril.jobs.unique import Unique
 from toril.scheduling.schedules import Schedules
 from toril.settings import Settings
 from toril.tasks.call import Call
+from toril.tasks.children import ChildJobs
 from toril.tasks.context import Context
 from toril.tasks.handle import JobHandle, Resync, Snapshot
 from toril.tasks.queue import Queue
@@ -41,6 +44,7 @@ from toril.worker.worker import Worker
 __all__ = [
     "AppStats",
     "Call",
+    "ChildJobs",
     "ConfigError",
     "Context",
     "Counts",
@@ -51,6 +55,9 @@ __all__ = [
     "Every",
     "Exponential",
     "Fixed",
+    "Flow",
+    "FlowConflict",
+    "FlowHandle",
     "InvalidArguments",
     "InvalidResult",
     "Job",

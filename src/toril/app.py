@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
 from toril.engine.open import Opening, RedisUrl, SqliteAddress, open_engine, parse_url, redacted
@@ -16,6 +16,7 @@ from toril.engine.ports.inspect import QueueInfo
 from toril.engine.protocol import Engine, Health
 from toril.engine.sheltered import ShelteredEngine
 from toril.errors import ConfigError
+from toril.flows.flow import Flow
 from toril.jobs.model import Counts
 from toril.jobs.options import JobOptions, Keep, Retention
 from toril.kernel import codec
@@ -195,6 +196,21 @@ class Toril:
     def enqueue_many_sync(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
         """`enqueue_many` for synchronous code; blocks."""
         return self._enqueuer.enqueue_many_sync(calls)
+
+    def flow(
+        self,
+        parent: Call[R],
+        children: Sequence[Call[Any] | Flow[Any]],
+        *,
+        on_child_failure: Literal["fail", "continue", "ignore", "remove"] = "fail",
+    ) -> Flow[R]:
+        """A call that runs when all `children` have ended, which are calls or further flows; `enqueue` it.
+
+        In its handler `await ctx.children()` has their results. When a child has failed for good, or was cancelled:
+        `fail` fails the parent, `continue` runs it at once, `ignore` waits for the others, `remove` does so as if the
+        child had never been one. Raises ConfigError.
+        """
+        return Flow(parent, children, on_child_failure, self._enqueuer)
 
     def job(self, id: str, queue: str | None = None) -> JobHandle[Any]:
         """A handle of a stored job; without `queue` all queues are searched. Asks nothing of the store yet."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from toril.errors import ConfigError
 from toril.jobs.model import TakenJob
 from toril.kernel import codec
+from toril.tasks.children import ChildJobs, ChildReader
 
 LONGEST_LOG_LINE = 10_000
 LONGEST_PROGRESS_MESSAGE = 1_000
@@ -36,6 +37,7 @@ class Context:
     """
 
     __slots__ = (
+        "_children",
         "_enqueued_ms",
         "_is_cancelled",
         "_job",
@@ -67,6 +69,7 @@ class Context:
         started_ms: int,
         reporter: Reporter,
         is_cancelled: Callable[[], bool],
+        children: ChildReader | None = None,
     ) -> None:
         self.job_id = job.id
         self.queue = queue
@@ -80,6 +83,7 @@ class Context:
         self._started_ms = started_ms
         self._reporter = reporter
         self._is_cancelled = is_cancelled
+        self._children = children
 
     def __repr__(self) -> str:
         return f"<Context {self.name} {self.job_id} attempt {self.attempt}>"
@@ -100,6 +104,24 @@ class Context:
         cannot be stopped from outside, should look here from time to time and return.
         """
         return self._is_cancelled()
+
+    async def children(self) -> ChildJobs:
+        """The jobs that this one waited for, as parent of a flow: their results and failures; none for a job that is no
+        parent. Raises EngineUnavailable, and ConfigError where the task was called directly.
+        """
+        return ChildJobs(await self._reader().read(self.queue, self.job_id))
+
+    def children_sync(self) -> ChildJobs:
+        """`children` for plain functions in threads; in processes it raises ConfigError."""
+        return ChildJobs(self._reader().read_sync(self.queue, self.job_id))
+
+    def _reader(self) -> ChildReader:
+        if self._children is None:
+            raise ConfigError(
+                "children: expected a job that a worker runs in its loop or in a thread, found a task that was called "
+                'directly, or runs with pool="process". Read the children there and pass what is needed on.'
+            )
+        return self._children
 
     async def progress(self, value: float, message: str | None = None) -> None:
         """Report how far the job is: a number (0 to 100 by custom) and, if given, a message of up to 1,000

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from toril.engine.ports.jobs import Added
 from toril.engine.protocol import Engine
-from toril.errors import EngineError, EngineUnavailable, PayloadTooLarge
+from toril.errors import ConfigError, EngineError, EngineUnavailable, PayloadTooLarge
 from toril.jobs import options as job_options
+from toril.jobs.flow import FlowNode
 from toril.jobs.model import NewJob
 from toril.jobs.unique import with_key
 from toril.kernel.backoff import wait_s
+from toril.kernel.blocking import BlockingLoop
 from toril.kernel.ids import JobIds, token_hex
 from toril.tasks.call import Call
 from toril.tasks.handle import Desk, JobHandle
@@ -58,6 +60,43 @@ class Enqueuer:
     def now_ms(self) -> int:
         """Wall time in milliseconds."""
         return self._desk.clock.now_ms()
+
+    @property
+    def blocking(self) -> BlockingLoop:
+        """What runs coroutines for synchronous code."""
+        return self._desk.blocking
+
+    def prepare(self, call: Call[Any]) -> NewJob:
+        """A call as a job, checked. Raises PayloadTooLarge."""
+        return self._job(call, self.now_ms())
+
+    def handle(self, call: Call[R], id: str, created: bool) -> JobHandle[R]:
+        """The handle of a call that was stored."""
+        return JobHandle(id, call.plan.queue, call.plan.signature, self._desk, created)
+
+    async def enqueue_flow(self, nodes: Sequence[FlowNode]) -> Added:
+        """Store a tree of jobs in one step. Middleware sees its jobs one by one."""
+        if self._middleware:
+            nodes = [await self._through_middleware(node) for node in nodes]
+
+        async def add(engine: Engine, batch: str, now: int) -> Added:
+            return await engine.flows.add(nodes, batch=batch, now=now)
+
+        return await self._answered(add, [node.job for node in nodes])
+
+    async def _through_middleware(self, node: FlowNode) -> FlowNode:
+        kept: list[NewJob] = []
+
+        async def keep(queue: str, jobs: Sequence[NewJob]) -> Added:
+            kept.extend(jobs)
+            return Added(tuple(job.id for job in jobs), (True,) * len(jobs))
+
+        await around_enqueue(self._middleware, keep)(node.queue, [node.job])
+        if len(kept) != 1:
+            raise ConfigError(
+                f"Enqueue middleware: expected job {node.job.id} of a flow to be passed on, found {len(kept)} jobs."
+            )
+        return node._replace(job=kept[0])
 
     async def enqueue(self, call: Call[R]) -> JobHandle[R]:
         """Store one call, together with those that others enqueue in the same turn of the loop."""
@@ -184,6 +223,12 @@ class Enqueuer:
                 stored.set_result(_Stored(job_id, created))
 
     async def _store(self, queue: str, jobs: Sequence[NewJob]) -> Added:
+        async def add(engine: Engine, batch: str, now: int) -> Added:
+            return await engine.jobs.add(queue, jobs, batch=batch, now=now)
+
+        return await self._answered(add, jobs)
+
+    async def _answered(self, add: Callable[[Engine, str, int], Awaitable[Added]], jobs: Sequence[NewJob]) -> Added:
         """Add jobs. When an answer is lost, the same batch is sent again until the deadline: it is stored once."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._limits.deadline_s
@@ -192,7 +237,7 @@ class Enqueuer:
         while True:
             engine = await self._open()
             try:
-                return await engine.jobs.add(queue, jobs, batch=batch, now=now)
+                return await add(engine, batch, now)
             except EngineUnavailable as error:
                 if not lost and not error.ambiguous:
                     raise

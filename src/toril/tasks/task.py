@@ -81,6 +81,11 @@ class Task(Generic[P, R]):
         """The options as JSON, as every job without a time of day carries them."""
         return self.plan.stored_options
 
+    def load_result(self, text: str) -> R:
+        """A stored result (JSON) as the function returns it. Raises InvalidResult."""
+        result: R = self.signature.load_result(text)
+        return result
+
     def backoff_policy(self, name: str) -> CustomBackoff | None:
         """The custom backoff that jobs of this task carry under `name`; None when this process knows none."""
         return self._policies.get(name)

@@ -16,6 +16,7 @@ from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Released, Retry
 from toril.kernel.clock import Clock
 from toril.kernel.durations import human
 from toril.kernel.telemetry import JobStarted, Telemetry
+from toril.tasks.children import ChildReader
 from toril.tasks.context import Context
 from toril.tasks.middleware import around_run
 from toril.tasks.registry import Registry
@@ -54,6 +55,7 @@ class Executor:
         runs: Runs,
         threads: ThreadPool,
         processes: ProcessPool,
+        children: ChildReader,
     ) -> None:
         self._worker = worker
         self._registry = registry
@@ -63,6 +65,7 @@ class Executor:
         self._runs = runs
         self._threads = threads
         self._processes = processes
+        self._children = children
         self._plans: dict[str, Plan] = {}
         # A result of this many characters is within the limit whatever it is encoded to.
         self._surely_small = options.result_limit // 4
@@ -146,6 +149,7 @@ class Executor:
             started_ms=run.started,
             reporter=run.owner.reports,
             is_cancelled=run.is_cancelled,
+            children=self._children,
         )
 
     async def _call(self, plan: Plan, run: Run, context: Context, arguments: dict[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from toril.kernel.telemetry import Telemetry, WorkerStarted, WorkerStopped
 from toril.tasks.registry import Registry
 from toril.worker.executor import Executor
 from toril.worker.heartbeat import Heartbeat
+from toril.worker.kin import Kin
 from toril.worker.maintenance import Maintenance
 from toril.worker.options import QueuePolicy, WorkerOptions
 from toril.worker.outage import Outage
@@ -129,6 +130,7 @@ class Worker(Service):
             runs=runs,
             threads=self._threads,
             processes=self._processes,
+            children=Kin(self._engine.flows),
         )
         maintenance = self._maintenance(outage)
         bench = Bench(

@@ -8,6 +8,7 @@ from toril.testing.conformance.delay import DelayCases
 from toril.testing.conformance.events import EventCases
 from toril.testing.conformance.exchange import ExchangeCases
 from toril.testing.conformance.flow_changes import FlowChangeCases
+from toril.testing.conformance.flow_endings import FlowEndingCases
 from toril.testing.conformance.flow_failures import FailingChildCases
 from toril.testing.conformance.flows import FlowCases
 from toril.testing.conformance.insert import InsertCases
@@ -62,6 +63,7 @@ class Conformance(
     FlowCases,
     FailingChildCases,
     FlowChangeCases,
+    FlowEndingCases,
     RacingCases,
     SharedCases,
     DurableCases,
