@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from tests.web.site import ADA, ADMIN, BOB, Hand, Site, client_of, enqueue, make_app, site
 from tests.web.tokens import SECRET, bearer, shared
+from toril.engine.ports.jobs import CancelAnswer
 from toril.errors import ConfigError, EngineClosed, EngineUnavailable, StoreCorrupt, StoreFull
 from toril.jobs.model import NewJob
 from toril.jobs.outcome import Done, Failed
@@ -225,6 +226,21 @@ async def test_a_running_job_is_being_cancelled_and_an_ended_one_cannot_be(pictu
     assert taken.id == mine
     await hand.finish(await hand.take(), Done("1"))
     assert error_of(await pictures.client.post(f"/api/jobs/{other}/cancel", headers=ADA), 409)["code"] == "job_finished"
+
+
+async def test_a_job_that_a_foreign_worker_runs_cannot_be_cancelled(
+    pictures: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of BullMQ cannot be told, and the caller must not be told that it was."""
+    mine = await enqueue(pictures.toril)
+
+    async def foreign(*args: object, **given: object) -> CancelAnswer:
+        return CancelAnswer.FOREIGN
+
+    monkeypatch.setattr(pictures.toril.engine.jobs, "cancel", foreign)
+    answer = await pictures.client.post(f"/api/jobs/{mine}/cancel", headers=ADA)
+    assert error_of(answer, 409)["code"] == "job_elsewhere"
+    assert not await pictures.toril.job(mine).cancel()
 
 
 # S3-26 S1-14 S3-01
