@@ -16,9 +16,7 @@ def main(arguments: list[str]) -> int:
     chosen = arguments[:1] if arguments[:1] and arguments[0] in _RUNS else list(_RUNS)
     rest = arguments[1:] if len(chosen) == 1 else arguments
     if len(chosen) > 1 and any(one.startswith("--only") for one in rest):
-        sys.exit(
-            f"--only: expected one of {', '.join(_RUNS)} before it, found none: python -m bench redis --only noop"
-        )
+        sys.exit(f"--only: expected one of {', '.join(_RUNS)} before it, found none: python -m bench redis --only noop")
     # Each is imported when it runs: the peers of the one may be missing where only the other is wanted.
     return max([int(import_module(_RUNS[name]).main(rest)) for name in chosen])
 

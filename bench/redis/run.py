@@ -47,6 +47,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", help=f"peers and stages, with commas: {', '.join([*names, *stages])}")
     parser.add_argument("--quick", action="store_true", help="fewer jobs, one round, results not kept under bench/")
     parser.add_argument("--rounds", type=int, help="rounds to run (3, with --quick 1)")
+    parser.add_argument("--minutes", type=float, help="begin no round that would end later than this")
     parser.add_argument("--out", type=Path, help="folder for the results")
     options = parser.parse_args(arguments)
     options.only = set(options.only.split(",")) if options.only else set()
@@ -64,10 +65,14 @@ def samples(
     *,
     rounds: int,
     quick: bool,
+    minutes: float | None,
     tell: Callable[[str], None],
 ) -> Iterator[Sample]:
     """Yield the samples, a stage of a peer often gives several. Each round begins with another peer."""
+    begun = time.monotonic()
     for number in range(rounds):
+        if number and minutes and (time.monotonic() - begun) * (number + 1) / number > minutes * 60:
+            return
         turn = number * 4 % max(1, len(peers))
         order = [*peers[turn:], *peers[:turn]]
         for stage in stages:
@@ -131,7 +136,15 @@ def main(arguments: list[str]) -> int:
         with running() as server, log.status("starting") as status:
             machine["redis-server"] = f"{server.version()}, no persistence"
             arena = Arena(server, environments, files, _QUICK_BEHIND if options.quick else _BEHIND)
-            for sample in samples(arena, peers, stages, rounds=options.rounds, quick=options.quick, tell=status.update):
+            for sample in samples(
+                arena,
+                peers,
+                stages,
+                rounds=options.rounds,
+                quick=options.quick,
+                minutes=options.minutes,
+                tell=status.update,
+            ):
                 taken.append(sample)
                 if not log.is_terminal:
                     log.print(
@@ -141,7 +154,9 @@ def main(arguments: list[str]) -> int:
         shutil.rmtree(files, ignore_errors=True)
     loads = [sample.load for sample in taken]
     machine["load during"] = f"{min(loads):.1f} … {max(loads):.1f} (the benchmark itself makes 1 to 2)"
-    machine["took"] = f"{(time.monotonic() - clock) / 60:.1f} minutes, {options.rounds} rounds"
+    machine["took"] = (
+        f"{(time.monotonic() - clock) / 60:.1f} minutes, {max(sample.round for sample in taken) + 1} rounds"
+    )
     return _report(console, options, begun, machine, peers, taken, absent)
 
 
