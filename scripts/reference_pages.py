@@ -37,7 +37,8 @@ the reason `cancelled`. `waiting-children` is known by name, and no job of this 
 _CAUSES = """
 `take` a worker takes the job · `due` its time has come · `promote` somebody put it in line before its time · `done`
 the handler returned · `retry` it failed, with attempts left, or raised `Retry` · `failed` it failed for good ·
-`snooze` it raised `Snooze` · `cancelled` it was stopped on request · `released` a stopping worker gave it back ·
+`snooze` it raised `Snooze` · `limited` it raised `RateLimited` · `cancelled` it was stopped on request · `released` a
+stopping worker gave it back ·
 `stall` its worker vanished · `cancel` somebody asked to cancel it · `replay` a finished job is put in line again.
 """
 

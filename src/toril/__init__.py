@@ -24,10 +24,12 @@ from toril.errors import (
     UnknownTask,
 )
 from toril.flows.flow import Flow, FlowHandle
+from toril.jobs.limits import QueueLimits
 from toril.jobs.model import Counts, Job
 from toril.jobs.options import JobOptions, Retention
 from toril.jobs.retry import Exponential, Fixed
 from toril.jobs.schedule import Cron, Every, Schedule
+from toril.jobs.signals import RateLimited
 from toril.jobs.states import State
 from toril.jobs.unique import Unique
 from toril.scheduling.schedules import Schedules
@@ -71,6 +73,8 @@ __all__ = [
     "NeverRetry",
     "PayloadTooLarge",
     "Queue",
+    "QueueLimits",
+    "RateLimited",
     "ResultExpired",
     "ResultTimeout",
     "Resync",

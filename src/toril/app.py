@@ -17,6 +17,7 @@ from toril.engine.protocol import Engine, Health
 from toril.engine.sheltered import ShelteredEngine
 from toril.errors import ConfigError
 from toril.flows.flow import Flow
+from toril.jobs.limits import QueueLimits, limits_of
 from toril.jobs.model import Counts
 from toril.jobs.options import JobOptions, Keep, Retention
 from toril.kernel import codec
@@ -105,6 +106,7 @@ class Toril:
         self.schedules = Schedules(self._opening.get, self.registry, self.clock, JobIds(self.clock), self._desk)
         self._planner = SchedulePlanner(self._opening.get, self.registry, self.clock, self.telemetry)
         self._retentions: dict[str, Retention] = {}
+        self._limits: dict[str, QueueLimits] = {}
         self._workers: WeakSet[OpeningWorker] = WeakSet()
 
     def __repr__(self) -> str:
@@ -216,14 +218,28 @@ class Toril:
         """A handle of a stored job; without `queue` all queues are searched. Asks nothing of the store yet."""
         return handle_of(id, queue, self._desk)
 
-    def queue(self, name: str, *, retention: Retention | None = None) -> Queue:
+    def queue(
+        self,
+        name: str,
+        *,
+        retention: Retention | None = None,
+        concurrency: int | None = None,
+        rate: str | None = None,
+    ) -> Queue:
         """A queue, to look at and to operate.
 
         `retention` declares how long workers of this application keep Toril's own finished jobs of the queue; a kind
-        (completed, failed) without bounds keeps the defaults. Raises ConfigError for a name that cannot be one, and
-        when two declarations differ.
+        (completed, failed) without bounds keeps the defaults. `concurrency` is how many of its jobs run at once and
+        `rate` how many start in a time (`"3000/s"`, `"1000/15m"`), over all workers on all machines; workers write them
+        to the store when they start, if they are not what was declared the last time, so that what was set with
+        `Queue.set_limits` stays. Raises ConfigError for a name that cannot be one, for bad limits, and when two
+        declarations differ.
         """
         check_name(name, "queue")
+        if concurrency is not None or rate is not None:
+            limits = limits_of(concurrency, rate)
+            if self._limits.setdefault(name, limits) != limits:
+                raise ConfigError(f"Queue {name!r} is declared with two limits: {self._limits[name]} and {limits}.")
         if retention is not None and self._retentions.setdefault(name, retention) != retention:
             raise ConfigError(
                 f"Queue {name!r} is declared with two retentions: {self._retentions[name]} and {retention}."
@@ -353,6 +369,7 @@ class Toril:
             completed=declared.keep_completed() or Keep(jobs.keep_completed, jobs.keep_completed_max),
             failed=declared.keep_failed() or Keep(jobs.keep_failed, jobs.keep_failed_max),
             events=jobs.keep_events,
+            limits=self._limits.get(queue),
         )
 
 

@@ -32,7 +32,8 @@
     └── Signal                      raised by a handler to steer its own job
         ├── Retry                   run again, counted as an attempt
         ├── Snooze                  run again later, not counted as an attempt
-        └── NeverRetry              fail at once, whatever attempts are left
+        ├── NeverRetry              fail at once, whatever attempts are left
+        └── RateLimited             run again first of all, when the whole queue has waited
 
 `code` is the snake_case class name and stable; `retryable` says whether the same call may succeed later.
 """

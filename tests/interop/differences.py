@@ -59,7 +59,7 @@ GIVEN: Mapping[str, str] = {
     "moveToWaitingChildren": "flows are not built yet",
     "removeChildDependency": "flows are not built yet",
     "dependencies": "flows are not built yet",
-    "rateLimit": "rate limits are not built yet",
+    "rateLimit": "calling `rateLimit()` apart from a job is not offered",
     "metrics": "metrics are not built yet",
     "legacyRepeat": "BullMQ 6 dropped it",
 }
@@ -85,7 +85,7 @@ def _reason(step: Step) -> str | None:
         if ":" in opts.get("jobId", "") and "error" not in step:
             return "Toril's ids have no colons"
     if op in {"fetch", "process"} and "limiter" in step.get("worker", {}):
-        return "rate limits are not built yet"
+        return "the `limiter` of a single worker has no counterpart"
     if op == "remove" and "removeChildren" in step.get("opts", {}):
         return "flows are not built yet"
     return None
@@ -97,6 +97,7 @@ STEPS_GIVEN: Mapping[tuple[str, int], str] = {
     ("066", 6): "pausing twice is once",
     ("v5-076", 7): "a retried job keeps its priority",
     ("v6-140", 2): "an upsert finds the run that waits in a paused queue",
+    ("025", 5): "every worker of Toril obeys a stop",
     ("v5-087", 3): "a key whose job vanished is free, as of 6.7",
 }
 """Single steps that are written because Toril rightly does otherwise: number of the scenario (with the version, where

@@ -15,6 +15,7 @@ OUTCOMES: list[outcome.Outcome] = [
     outcome.Cancelled("", ""),
     outcome.Released(),
     outcome.Parked(),
+    outcome.Limited(5),
 ]
 
 

@@ -6,6 +6,7 @@ import threading
 from toril.app import Toril
 from toril.errors import NeverRetry, Retry, Snooze
 from toril.jobs.retry import Fixed
+from toril.jobs.signals import RateLimited
 from toril.tasks.context import Context
 
 toril = Toril("sqlite://")
@@ -32,6 +33,8 @@ def end(how: str) -> None:
             raise NeverRetry("no way")
         case "snooze":
             raise Snooze(60)
+        case "limited":
+            raise RateLimited("1m")
         case "retry":
             raise Retry("in a minute", in_=60)
         case "exit":

@@ -14,7 +14,7 @@ from tests.worker.workshop import Workshop
 from toril.jobs.options import JobOptions
 from toril.jobs.retry import Fixed
 from toril.jobs.states import State
-from toril.kernel.telemetry import ProcessEnded, ProcessStarted
+from toril.kernel.telemetry import JobNotDone, ProcessEnded, ProcessStarted
 from toril.tasks.context import Context
 
 
@@ -102,6 +102,14 @@ async def test_a_process_reports_progress_and_log(processes: Workshop) -> None:
         job = await processes.finished(id)
     assert (job.result, job.progress_number, job.progress_message) == ('"1 default"', 50, "half")
     assert (await processes.engine.inspect.logs("default", id)).lines == ("a line from a process",)
+
+
+async def test_a_process_may_stop_its_queue(processes: Workshop) -> None:
+    [id] = await cpu_tasks_enqueue(processes, "end", '{"how":"limited"}')
+    async with processes.worker():
+        [ended] = await processes.heard(JobNotDone)
+    assert (ended.job_id, ended.outcome, ended.delay_s) == (id, "limited", 60)
+    assert (await processes.get(id)).attempts_made == 0
 
 
 @pytest.mark.parametrize(

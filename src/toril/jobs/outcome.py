@@ -83,7 +83,19 @@ class Parked(NamedTuple):
         return Cause.PARKED
 
 
-Outcome = Done | Retry | Failed | Snooze | Cancelled | Released | Parked
+class Limited(NamedTuple):
+    """Not now, and no other job of the queue for `delay_ms`. Leads to the front of the line; the attempt does not
+    count.
+    """
+
+    delay_ms: int
+
+    @property
+    def cause(self) -> Cause:
+        return Cause.LIMITED
+
+
+Outcome = Done | Retry | Failed | Snooze | Cancelled | Released | Parked | Limited
 
 
 def failed_reason(reason: str) -> str:

@@ -26,7 +26,7 @@ class State(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why a job changes its state. The first seven are the outcomes of a run, the others are done to a job from
+    """Why a job changes its state. The first eight are the outcomes of a run, the others are done to a job from
     outside.
     """
 
@@ -37,6 +37,7 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     RELEASED = "released"
     PARKED = "parked"
+    LIMITED = "limited"
     TAKE = "take"
     DUE = "due"
     PROMOTE = "promote"
@@ -65,6 +66,7 @@ TRANSITIONS: dict[tuple[State, Cause], frozenset[State]] = {
     # The last child has ended; or one failed in a way that the parent does not wait for the others, nor for its delay.
     (State.WAITING_CHILDREN, Cause.CHILDREN): _AGAIN,
     (State.DELAYED, Cause.CHILDREN): _LINE,
+    (State.ACTIVE, Cause.LIMITED): _LINE,
     # A job that stalled goes to the front of the line, priority or not: it has waited its turn already.
     (State.ACTIVE, Cause.STALL): frozenset({State.WAITING}),
     # An engine that cannot take a job out of the line at once marks it, and the next worker fails it.

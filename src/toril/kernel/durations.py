@@ -6,6 +6,7 @@ import math
 import re
 from datetime import timedelta
 from fractions import Fraction
+from typing import NamedTuple
 
 from toril.errors import ConfigError
 
@@ -18,6 +19,14 @@ _SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 # 100 years: above this a number is surely a mistake (milliseconds given as seconds, say).
 LONGEST_S = 100 * 365 * 86400.0
+_RATE = re.compile(r"(\d{1,9})\s*/\s*(\S.*)")
+
+
+class Rate(NamedTuple):
+    """At most so many of something in a time, in milliseconds."""
+
+    most: int
+    per_ms: int
 
 
 def seconds(value: Duration, what: str = "duration") -> float:
@@ -54,6 +63,17 @@ def size_bytes(value: int | str, what: str = "size") -> int:
         if match and match[2].lower() in _SIZE_UNITS:
             return round(Fraction(match[1]) * _SIZE_UNITS[match[2].lower()])
     raise ConfigError(f'{what}: expected bytes or text such as "512kb" or "1MiB", got {value!r}.')
+
+
+def rate_of(value: str, what: str = "rate") -> Rate:
+    """A rate out of text such as `"3000/s"` or `"1000/15m"`. Raises ConfigError for anything else, and for 0."""
+    match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match:
+        time = match[2] if match[2][0].isdigit() else f"1{match[2]}"
+        rate = Rate(int(match[1]), 0 if time.isdigit() else milliseconds(time, what))
+        if rate.most and rate.per_ms:
+            return rate
+    raise ConfigError(f'{what}: expected a number per time, such as "3000/s" or "1000/15m", got {value!r}.')
 
 
 def human(value_s: float) -> str:

@@ -108,7 +108,9 @@ class JobDone(NamedTuple):
 
 
 class JobNotDone(NamedTuple):
-    """`outcome` is retry, failed, snooze, cancelled or released; `delay_s` the wait of a retry or snooze."""
+    """`outcome` is the cause of what ended the run, other than done: retry, failed, snooze, …; `delay_s` the wait that
+    it asks for.
+    """
 
     worker: str
     queue: str

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from toril.engine.ports.inspect import Changed
 from toril.engine.protocol import Engine
 from toril.errors import ConfigError
+from toril.jobs.limits import QueueLimits, limits_of
 from toril.jobs.model import Counts, Job
 from toril.jobs.states import State
 from toril.kernel.clock import Clock
@@ -76,6 +77,21 @@ class Queue:
         """True while the queue is paused."""
         engine = await self._open()
         return await engine.inspect.is_paused(self.name)
+
+    async def limits(self) -> QueueLimits:
+        """The queue-wide limits as they are now: `concurrency`, and `rate` as a number per milliseconds."""
+        engine = await self._open()
+        return await engine.inspect.limits(self.name)
+
+    async def set_limits(self, *, concurrency: int | None = None, rate: str | None = None) -> None:
+        """Set the queue-wide limits, for all workers and at once; None is no limit. Running jobs go on.
+
+        They hold until they are set again, or until an application starts that declares other limits than before.
+        Raises ConfigError for bad limits.
+        """
+        limits = limits_of(concurrency, rate)
+        engine = await self._open()
+        await engine.inspect.set_limits(self.name, limits, now=self._clock.now_ms())
 
     async def retry(self, ids: Sequence[str]) -> tuple[Changed, ...]:
         """Put finished jobs back in line, their attempts counted from zero. Answers what became of each."""

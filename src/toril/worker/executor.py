@@ -12,7 +12,8 @@ from toril.errors import Retry as RetrySignal
 from toril.errors import Snooze as SnoozeSignal
 from toril.jobs.model import TakenJob
 from toril.jobs.options import decode
-from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Released, Retry, Snooze
+from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Released, Retry, Snooze
+from toril.jobs.signals import RateLimited
 from toril.kernel.clock import Clock
 from toril.kernel.durations import human
 from toril.kernel.telemetry import JobStarted, Telemetry
@@ -192,6 +193,8 @@ class Executor:
             return self._after_stop(run, error, None)
         if isinstance(error, SnoozeSignal):
             return Snooze(round(error.delay_s * 1000))
+        if isinstance(error, RateLimited):
+            return Limited(round(error.delay_s * 1000))
         if isinstance(error, NeverRetry):
             return Failed(clean(str(error) or "NeverRetry", MOST_REASON_CHARS), _stack(error))
         if isinstance(error, RemoteError) and error.final:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toril.errors import ConfigError
+from toril.jobs.limits import QueueLimits
 from toril.jobs.options import Keep
 
 DAY_S = 86_400.0
@@ -17,12 +18,13 @@ MOST_BYTES_PER_CALL = 4 * 1024 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuePolicy:
     """What maintenance keeps of a queue: bounds for Toril's own completed and failed jobs (None keeps all), and about
-    how many events.
+    how many events; and the queue-wide limits that its application declares, None when it says nothing of them.
     """
 
     completed: Keep | None = Keep(7 * DAY_S, 1_000)
     failed: Keep | None = Keep(14 * DAY_S, 10_000)
     events: int = 10_000
+    limits: QueueLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

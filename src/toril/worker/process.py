@@ -16,6 +16,7 @@ from typing import Any
 
 from toril.errors import ConfigError, InvalidArguments, InvalidResult, NeverRetry, Retry, Snooze
 from toril.jobs.model import TakenJob
+from toril.jobs.signals import RateLimited
 from toril.kernel import codec
 from toril.tasks.context import Context
 from toril.tasks.signature import Signature
@@ -86,6 +87,8 @@ class Calls:
             return {"kind": "retry", "reason": asked.reason, "delay_s": asked.delay_s}
         except Snooze as asked:
             return {"kind": "snooze", "reason": asked.reason, "delay_s": asked.delay_s}
+        except RateLimited as asked:
+            return {"kind": "rate_limited", "reason": asked.reason, "delay_s": asked.delay_s}
         except NeverRetry as asked:
             return {"kind": "never_retry", "reason": str(asked)}
         # SystemExit too: a handler that exits fails its attempt as any other error does.

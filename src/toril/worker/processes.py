@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from toril.errors import NeverRetry, Retry, Snooze
+from toril.jobs.signals import RateLimited
 from toril.kernel import codec
 from toril.kernel.telemetry import ProcessEnded, ProcessStarted, Telemetry
 from toril.tasks.task import Task
@@ -219,6 +220,8 @@ def _error_of(message: dict[str, Any]) -> BaseException:
             return Retry(message["reason"], in_=message["delay_s"])
         case "snooze":
             return Snooze(message["delay_s"], message["reason"])
+        case "rate_limited":
+            return RateLimited(message["delay_s"], message["reason"])
         case "never_retry":
             return NeverRetry(message["reason"])
         case "crashed":

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from toril.engine.ports.jobs import Code, Exchanged, Finish, JobStore, Lock
 from toril.jobs.model import TakenJob
-from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Parked, Released, Retry, Snooze
+from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Parked, Released, Retry, Snooze
 from toril.kernel.clock import Clock
 from toril.kernel.telemetry import JobDone, JobLockLost, JobNotDone, JobRefused, ScheduleBroken, Telemetry
 from toril.worker.executor import Executor
@@ -77,6 +77,9 @@ class Pump:
         self._look_timer: asyncio.TimerHandle | None = None
         self._due_timer: asyncio.TimerHandle | None = None
         self._due_at: int | None = None
+        self._limit_timer: asyncio.TimerHandle | None = None
+        # Jobs wait for others to end: a run that ends makes room.
+        self._full = False
         self._last_exchange = 0.0
         bench.slots.join(self)
 
@@ -93,8 +96,9 @@ class Pump:
         """Take no more jobs; hand in what still ends. `run` returns when no job is held any more."""
         self.closing = True
         self.hungry = False
-        if self._due_timer is not None:
-            self._due_timer.cancel()
+        for timer in (self._due_timer, self._limit_timer):
+            if timer is not None:
+                timer.cancel()
         self.wake()
 
     def leave(self) -> None:
@@ -113,7 +117,7 @@ class Pump:
             else:
                 self._wake.clear()
                 self._look_later()
-                if not self.hungry and not self.closing:
+                if not self.hungry and not self.closing and self._limit_timer is None:
                     self._idle.set()
                 await self._wake.wait()
 
@@ -132,6 +136,8 @@ class Pump:
     # one exchange
 
     def _next_call(self) -> Call | None:
+        if self._full and self._gathered and not self.closing:
+            self.hungry = True
         want = 0 if self.closing else self._bench.slots.reserve(self, MOST_JOBS_PER_CALL)
         if not (want or self._gathered or self._look):
             return None
@@ -196,14 +202,17 @@ class Pump:
         if call.finished:
             bench.on_finished(self.queue)
         if call.want:
-            self.hungry = not self.closing and (len(reply.jobs) >= call.want or self._woken)
+            more = len(reply.jobs) >= call.want and not reply.full
+            self.hungry = not self.closing and (more or self._woken)
             bench.slots.give_back(self, call.want - len(jobs))
         started = bench.clock.now_ms()
         for job in jobs:
             self._begin(job, call.token, started)
         bench.runs.cancel_requested(reply.cancelled)
+        self._full = reply.full
         if not self.closing:
             self._wait_for_due(reply.next_due_ms)
+            self._wait_for_limit(reply.limited_ms)
 
     def _refused(self, finish: Finish, code: Code, run: Run | None) -> None:
         bench = self._bench
@@ -316,7 +325,7 @@ class Pump:
                 outcome.cause.value,
                 outcome.reason if isinstance(outcome, Retry | Failed | Cancelled) else "",
                 outcome.stack if isinstance(outcome, Retry | Failed) else "",
-                outcome.delay_ms / 1000 if isinstance(outcome, Retry | Snooze) else 0.0,
+                outcome.delay_ms / 1000 if isinstance(outcome, Retry | Snooze | Limited) else 0.0,
             )
         )
 
@@ -336,6 +345,23 @@ class Pump:
 
     def _due(self) -> None:
         self._due_timer = None
+        if self._limit_timer is None:
+            self._woken = self.hungry = True
+            self.wake()
+
+    def _wait_for_limit(self, limited_ms: int) -> None:
+        """Ask for nothing while the queue's limit lets nothing start; look now and then, since limits may change."""
+        if self._limit_timer is not None:
+            self._limit_timer.cancel()
+            self._limit_timer = None
+            self.hungry = True
+        if limited_ms > 0:
+            self.hungry = False
+            wait_s = min(limited_ms / 1000, self._bench.options.poll_s)
+            self._limit_timer = self._loop.call_later(wait_s, self._limit_over)
+
+    def _limit_over(self) -> None:
+        self._limit_timer = None
         self._woken = self.hungry = True
         self.wake()
 

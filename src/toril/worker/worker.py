@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 
@@ -161,7 +161,9 @@ class Worker(Service):
             reports = Reports(queue, store=store, clock=self._clock, telemetry=telemetry, outage=outage)
             self._pumps.append(Pump(queue, reports, bench))
         self._heartbeat.start()
-        self._exchanges = [self.begin_loop(f"exchange {pump.queue}", pump.run) for pump in self._pumps]
+        self._exchanges = [
+            self.begin_loop(f"exchange {pump.queue}", self._serving(pump, outage)) for pump in self._pumps
+        ]
         for pump in self._pumps:
             self.supervise(f"listen {pump.queue}", pump.listen)
             self.supervise(f"reports {pump.queue}", pump.reports.run)
@@ -169,6 +171,19 @@ class Worker(Service):
         self.supervise("recover", maintenance.recover)
         self.supervise("prune", maintenance.prune)
         telemetry.emit(WorkerStarted(self.id, self.queues, options.concurrency))
+
+    def _serving(self, pump: Pump, outage: Outage) -> Callable[[], Awaitable[None]]:
+        """The exchange loop of a queue, which begins when its declared limits are known to the store."""
+        limits = self._policies[pump.queue].limits
+        if limits is None:
+            return pump.run
+
+        async def serve() -> None:
+            inspect, now = self._engine.inspect, self._clock.now_ms
+            await outage.endure("limits", lambda: inspect.set_limits(pump.queue, limits, now=now(), declared=True))
+            await pump.run()
+
+        return serve
 
     async def on_stop(self) -> None:
         """Quiet, then wait, then cancel, then give up waiting; the heartbeat goes last, since it keeps the locks."""

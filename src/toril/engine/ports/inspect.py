@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from toril.jobs.limits import QueueLimits
 from toril.jobs.model import Counts, Job
 from toril.jobs.states import State
 
@@ -94,6 +95,18 @@ class JobInspector(Protocol):
 
     async def is_paused(self, queue: str) -> bool:
         """True while the queue is paused."""
+        ...
+
+    async def limits(self, queue: str) -> QueueLimits:
+        """The queue-wide limits; none for an unknown queue."""
+        ...
+
+    async def set_limits(self, queue: str, limits: QueueLimits, *, now: int, declared: bool = False) -> bool:
+        """Set the queue-wide limits, and wake workers. Running jobs go on.
+
+        With `declared` they are what an application says of its queue when it starts: nothing changes when the same was
+        declared last, so that what an operator has set since then stays. Answers whether they were set.
+        """
         ...
 
     async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:

@@ -92,13 +92,17 @@ class Exchanged(NamedTuple):
     `applied[i]` belongs to `finished[i]`. `jobs` are taken and locked with the given token, in the order in which they
     are to start. `next_due_ms` is the wall time at which the queue's next delayed job is due, None without one.
     `cancelled` are this worker's active jobs of the queue whose cancellation was requested, in every answer until they
-    have ended.
+    have ended. `limited_ms` is how long nothing more of the queue may start, whatever ends: its rate is used up, or a
+    handler has stopped it. `full` says that jobs are in line which its queue-wide concurrency holds back until others
+    end.
     """
 
     applied: tuple[Code, ...]
     jobs: tuple[TakenJob, ...]
     next_due_ms: int | None
     cancelled: tuple[Requested, ...]
+    limited_ms: int = 0
+    full: bool = False
 
 
 class Lock(NamedTuple):
@@ -198,7 +202,14 @@ class JobStore(Protocol):
         number, and locked with `token` for `lock_ms`. A job that comes back in line (due, retried, snoozed) goes behind
         those that are there, by its priority, unless it is retried without a delay and its stored options say `lifo`:
         then it goes to the front; released ones go to the very front, in the given order. A run whose
-        cancellation was requested does not lead back in line: Retry, Snooze, Released and Parked then end as Cancelled.
+        cancellation was requested does not lead back in line: Retry, Snooze, Released, Parked
+        and Limited then end as Cancelled.
+
+        The queue's limits (`JobInspector.set_limits`) hold over all workers and exactly: never more active jobs than
+        its concurrency, never more started in a window than its rate; a window begins with the first job that starts in
+        it, and jobs that can only fail do not count. Limited puts its job in front, and nothing of the queue is taken
+        for `delay_ms`; of several the longest counts.
+
         `seq` counts up per `worker` and queue: a repeated `seq` answers as the first time and changes nothing, for at
         least two lock times; jobs of the first answer that the worker has lost meanwhile are left out.
         """

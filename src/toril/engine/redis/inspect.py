@@ -10,17 +10,20 @@ from toril.engine.ports.inspect import Changed, JobInspector, JobPage, LogPage, 
 from toril.engine.redis.clients import Clients
 from toril.engine.redis.cursors import Cursor, read_cursor
 from toril.engine.redis.keys import Keys
-from toril.engine.redis.records import job_of, text
+from toril.engine.redis.records import job_of, text, whole
 from toril.engine.redis.scripts import Script, load
 from toril.errors import JobLocked
+from toril.jobs.limits import QueueLimits
 from toril.jobs.model import Counts, Job
 from toril.jobs.states import State
+from toril.kernel.durations import Rate
 
 _READ = load("inspect/read")
 _PAGE = load("inspect/page")
 _COUNTS = load("inspect/counts")
 _PAUSE = load("inspect/pause")
 _RESUME = load("inspect/resume")
+_LIMITS = load("inspect/limits")
 _RETRY = load("inspect/retry")
 _PROMOTE = load("inspect/promote")
 _REMOVE = load("inspect/remove")
@@ -119,6 +122,18 @@ class RedisJobInspector:
 
     async def is_paused(self, queue: str) -> bool:
         return (await self._info(queue)).paused
+
+    async def limits(self, queue: str) -> QueueLimits:
+        meta = self._keys.queue(queue).of("meta")
+        fields = await self._clients.call("HMGET", meta, "concurrency", "max", "duration", repeatable=True)
+        concurrency, most, per_ms = (None if field is None else whole(text(field)) for field in fields)
+        return QueueLimits(concurrency, None if most is None or per_ms is None else Rate(most, per_ms))
+
+    async def set_limits(self, queue: str, limits: QueueLimits, *, now: int, declared: bool = False) -> bool:
+        given = (limits.concurrency, *(limits.rate or (None, None)))
+        args = ["" if number is None else number for number in given]
+        declaration = limits.stored() if declared else ""
+        return bool(await self._run(_LIMITS, queue, now, *args, declaration, self._keys.queues(), queue))
 
     async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         return await self._change(_RETRY, queue, ids, now)

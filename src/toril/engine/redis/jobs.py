@@ -83,7 +83,7 @@ class RedisJobStore:
             if number not in broken:
                 args += _finish_args(finish, worker, now)
         args[6] = len(finished) - len(broken)
-        codes, ids, jobs, due, cancelled = await self._run(_EXCHANGE, queue, now, *args)
+        codes, ids, jobs, due, cancelled, limited_ms, full = await self._run(_EXCHANGE, queue, now, *args)
         given = iter(Code(code) for code in codes.decode().split(",") if code)
         return Exchanged(
             tuple(Code.BROKEN if number in broken else next(given) for number in range(len(finished))),
@@ -94,6 +94,8 @@ class RedisJobStore:
                 for id_, held, text in cancelled
                 if (request := cancel_of(text.decode())) is not None
             ),
+            int(limited_ms),
+            bool(full),
         )
 
     async def renew(self, locks: Sequence[Lock], *, lock_ms: int, now: int) -> Renewed:
@@ -168,7 +170,7 @@ def _finish_args(finish: Finish, worker: str, now: int) -> tuple[str | int, ...]
     elif isinstance(outcome, out.Cancelled):
         text = error = _sayable(out.failed_reason(outcome.reason))
         cancel = cancel_entry(CancelRequest(_sayable(outcome.by), _sayable(outcome.reason), now))
-    if isinstance(outcome, out.Retry | out.Snooze):
+    if isinstance(outcome, out.Retry | out.Snooze | out.Limited):
         delay = max(0, outcome.delay_ms)
     # The script knows the number of the run: the field that this lies under carries it.
     history = history_entry(AttemptRecord(0, worker, finish.started, finish.ended, outcome.cause, error))

@@ -51,13 +51,15 @@ class Stored(NamedTuple):
 class Plan(NamedTuple):
     """What to write: `rows` for the statement `finish`; `back` and `front` count the places in line that they need.
 
-    `kept` are the retentions to apply, by state; `gone` are jobs that are not kept at all.
+    `kept` are the retentions to apply, by state; `gone` are jobs that are not kept at all; `stop_ms` is how long
+    nothing of the queue may start, because handlers said so.
     """
 
     codes: tuple[Code, ...]
     endings: tuple[tuple[Stored, Finish], ...]
     kept: dict[int, Keep]
     gone: tuple[int, ...]
+    stop_ms: int
 
 
 def plan(
@@ -70,6 +72,7 @@ def plan(
     kept: dict[int, Keep] = {}
     gone: list[int] = []
     used: set[str] = set()
+    stop_ms = 0
     for finish in finished:
         job = by_id.get(finish.id)
         # The lock is used up by the first of several outcomes of one run.
@@ -78,6 +81,8 @@ def plan(
         if job is None or code is not Code.OK:
             continue
         used.add(finish.id)
+        if isinstance(finish.outcome, out.Limited):
+            stop_ms = max(stop_ms, finish.outcome.delay_ms)
         if job.cancel is not None:
             finish = _with_pending_cancel(job, finish)
         if isinstance(finish.outcome, out.Parked) and job.seq not in blocked:
@@ -88,7 +93,7 @@ def plan(
                 gone.append(job.seq)
             else:
                 kept[COMPLETED if isinstance(finish.outcome, out.Done) else FAILED] = finish.keep
-    return Plan(tuple(codes), tuple(endings), kept, tuple(gone))
+    return Plan(tuple(codes), tuple(endings), kept, tuple(gone), stop_ms)
 
 
 def _check(job: Stored | None, finish: Finish, now: int, blocked: Mapping[int, Code]) -> Code:
@@ -115,7 +120,9 @@ def _check(job: Stored | None, finish: Finish, now: int, blocked: Mapping[int, C
 def _with_pending_cancel(job: Stored, finish: Finish) -> Finish:
     """A job whose cancellation was requested does not go back in line, whatever its worker made of it."""
     request = cancel_of(job.cancel)
-    if request is None or not isinstance(finish.outcome, out.Retry | out.Snooze | out.Released | out.Parked):
+    if request is None or not isinstance(
+        finish.outcome, out.Retry | out.Snooze | out.Released | out.Parked | out.Limited
+    ):
         return finish
     return finish._replace(outcome=out.Cancelled(request.reason, request.by))
 
@@ -124,7 +131,7 @@ def places_needed(endings: Sequence[tuple[Stored, Finish]]) -> tuple[int, int]:
     """How many places at the back and at the front of the line the outcomes need."""
     back = front = 0
     for job, finish in endings:
-        if isinstance(finish.outcome, out.Released) or _goes_ahead(job, finish):
+        if isinstance(finish.outcome, out.Released | out.Limited) or _goes_ahead(job, finish):
             front += 1
         elif isinstance(finish.outcome, out.Retry | out.Snooze) and finish.outcome.delay_ms <= 0:
             back += 1
@@ -163,6 +170,8 @@ def rows(
             place, front = front, front + 1
         elif isinstance(outcome, out.Parked):
             state, place = WAITING_CHILDREN, now
+        elif isinstance(outcome, out.Limited):
+            state, place, front = line_state(job.priority), line_place(job.priority, front), front + 1
         else:
             reason = sayable(outcome.reason) if isinstance(outcome, out.Retry) else None
             if outcome.delay_ms > 0:

@@ -10,6 +10,7 @@ from toril.engine.sqlite import kin
 from toril.engine.sqlite.connection import SqliteThread
 from toril.engine.sqlite.inserting import emit, queue_number
 from toril.engine.sqlite.jobs import put_in_line
+from toril.engine.sqlite.limiting import read_limits, write_limits
 from toril.engine.sqlite.rows import (
     ACTIVE,
     COMPLETED,
@@ -27,6 +28,7 @@ from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
 from toril.engine.sqlite.unique import free_removed
 from toril.errors import ConfigError, JobLocked
+from toril.jobs.limits import QueueLimits
 from toril.jobs.model import Counts, Job
 from toril.jobs.states import State
 from toril.kernel import codec
@@ -110,6 +112,18 @@ class SqliteJobInspector:
     async def is_paused(self, queue: str) -> bool:
         row = await self._reader.run(lambda tx: tx.row(_SQL["queue"], queue=queue))
         return row is not None and bool(row[1])
+
+    async def limits(self, queue: str) -> QueueLimits:
+        return await self._reader.run(lambda tx: read_limits(tx, queue))
+
+    async def set_limits(self, queue: str, limits: QueueLimits, *, now: int, declared: bool = False) -> bool:
+        def operation(tx: Transaction) -> bool:
+            done = write_limits(tx, queue_number(tx, queue), limits, declared, now)
+            if done:
+                tx.touched.add(f"w:{queue}")
+            return done
+
+        return await self._writer.run(operation)
 
     async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:

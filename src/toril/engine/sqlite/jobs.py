@@ -25,14 +25,14 @@ from toril.engine.sqlite import kin as kin_of
 from toril.engine.sqlite.adding import add_jobs
 from toril.engine.sqlite.connection import SqliteThread
 from toril.engine.sqlite.inserting import emit
+from toril.engine.sqlite.limiting import Gate
 from toril.engine.sqlite.pruning import forget_replies, keep_finished, prune_events, prune_finished
+from toril.engine.sqlite.reporting import store_reports
 from toril.engine.sqlite.rows import (
     ACTIVE,
     COMPLETED,
     FAILED,
-    LOG,
     PRIORITIZED,
-    PROGRESS,
     STALLED,
     WAITING,
     cancel_entry,
@@ -56,7 +56,7 @@ from toril.kernel import codec
 _SQL = load("jobs")
 _MOST_PROMOTED = 1000
 _LOCK_TIMES_REMEMBERED = 2
-_BACK_IN_LINE = (outcome.Retry, outcome.Snooze, outcome.Released)
+_BACK_IN_LINE = (outcome.Retry, outcome.Snooze, outcome.Released, outcome.Limited)
 STALLED_TOO_OFTEN = "job stalled more than allowable limit"
 
 
@@ -134,7 +134,7 @@ class SqliteJobStore:
 
     async def report(self, queue: str, progress: Sequence[Progress], lines: Sequence[LogLine]) -> None:
         if progress or lines:
-            await self._writer.run(functools.partial(_report, queue=queue, progress=progress, lines=lines))
+            await self._writer.run(functools.partial(store_reports, queue=queue, progress=progress, lines=lines))
 
     async def attend(self, worker: str, queues: Sequence[str]) -> None:
         """Nobody counts connections to a file: the presence entries say all."""
@@ -174,15 +174,20 @@ def _exchange(
     lock_ms: int,
     now: int,
 ) -> Exchanged:
-    row = tx.row(_SQL["queue"], queue=queue)
+    row = tx.row(_SQL["exchanging"], queue=queue)
     if row is None:
         return Exchanged(tuple(Code.MISSING for _ in finished), (), None, ())
-    queue_id, paused = row
+    queue_id, paused, *limits = row
+    gate = Gate.of(now, *limits)
     earlier = tx.row(_SQL["exchange"], worker=worker, queue=queue_id, seq=seq, now=now)
     if earlier is None:
-        codes, more = _finish(tx, queue_id, finished, worker, now) if finished else ((), False)
+        codes, more, stop_ms = _finish(tx, queue_id, finished, worker, now) if finished else ((), False, 0)
+        if stop_ms:
+            gate = gate or Gate(now)
+            gate.stop(tx, queue_id, stop_ms)
         due = promote_due(tx, queue_id, now)
-        seqs = "[]" if paused or want <= 0 else _take(tx, queue_id, want, token, worker, lock_ms, now)
+        most = 0 if paused else want if gate is None else gate.room(tx, queue_id, want)
+        seqs = "[]" if most <= 0 else _take(tx, queue_id, most, token, worker, lock_ms, now)
         if codes or seqs != "[]":
             expires = now + _LOCK_TIMES_REMEMBERED * lock_ms
             said = ",".join(codes)
@@ -210,13 +215,20 @@ def _exchange(
         for id_, held, text in tx.rows(_SQL["cancels"], queue=queue_id, worker=worker)
         if (request := cancel_of(text)) is not None
     )
-    return Exchanged(codes, jobs, tx.value(_SQL["next_due"], queue=queue_id), cancelled)
+    due_ms = tx.value(_SQL["next_due"], queue=queue_id)
+    if gate is None:
+        return Exchanged(codes, jobs, due_ms, cancelled)
+    if earlier is None and gate.took(tx, queue_id, sum(job.deferred_failure is None for job in jobs)) and codes:
+        tx.touched.add(f"w:{queue}")
+    return Exchanged(codes, jobs, due_ms, cancelled, gate.limited_ms, gate.full)
 
 
 def _finish(
     tx: Transaction, queue_id: int, finished: Sequence[Finish], worker: str, now: int
-) -> tuple[tuple[Code, ...], bool]:
-    """Hand in ended runs. Answers what became of each, and whether the end of one made another job."""
+) -> tuple[tuple[Code, ...], bool, int]:
+    """Hand in ended runs. Answers what became of each, whether the end of one made another job, and for how long (ms)
+    the queue is to stop.
+    """
     more = False
     ids = codec.encode([finish.id for finish in finished])
     stored = codec.decode(tx.value(_SQL["finishing"], ids=ids, queue=queue_id))
@@ -245,7 +257,7 @@ def _finish(
             keep_finished(tx, queue_id, state, keep, now)
         if plan.gone or plan.kept:
             kin_of.settle_deleted(tx, now)
-    return plan.codes, more
+    return plan.codes, more, plan.stop_ms
 
 
 def _tell_parents(tx: Transaction, endings: Sequence[tuple[finishing.Stored, Finish]], now: int) -> None:
@@ -352,42 +364,6 @@ def _cancel(tx: Transaction, *, queue: str, id: str, request: CancelRequest) -> 
     if kin:
         kin_of.child_ended(tx, seq, False, reason, request.at)
     return CancelAnswer.CANCELLED
-
-
-def _report(tx: Transaction, *, queue: str, progress: Sequence[Progress], lines: Sequence[LogLine]) -> None:
-    queue_id = tx.value(_SQL["queue"], queue=queue)
-    if queue_id is None:
-        return
-    runs = codec.encode([(p.id, p.token) for p in progress] + [(line.id, line.token) for line in lines])
-    running: dict[int, int] = dict(codec.decode(tx.value(_SQL["running"], runs=runs, queue=queue_id)))
-    events: list[tuple[int, str, int, int | None, str | None]] = []
-    latest: dict[int, str] = {}
-    for number, item in enumerate(progress):
-        if number in running:
-            latest[running[number]] = item.value
-            content = codec.encode({"value": codec.decode(item.value)})
-            events.append((PROGRESS, item.id, item.at, None, content))
-    if latest:
-        tx.spread(_SQL["set_progress"], list(latest.items()))
-    new: list[tuple[int, int, str]] = []
-    last: dict[int, tuple[int, int]] = {}
-    for number, line in enumerate(lines, len(progress)):
-        seq = running.get(number)
-        if seq is None:
-            continue
-        if seq not in last:
-            last[seq] = (tx.value(_SQL["last_line"], job=seq), line.keep)
-        last[seq] = (last[seq][0] + 1, line.keep)
-        text = sayable(line.line)
-        new.append((seq, last[seq][0], text))
-        events.append((LOG, line.id, line.at, None, codec.encode({"line": text})))
-    if new:
-        tx.spread(_SQL["add_line"], new)
-        for seq, (newest, keep) in last.items():
-            tx.run(_SQL["trim_lines"], job=seq, last=newest - keep)
-    if events:
-        emit(tx, queue_id, events)
-        tx.touched.add(f"e:{queue}")
 
 
 _: type[JobStore] = SqliteJobStore

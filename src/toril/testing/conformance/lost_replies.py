@@ -10,7 +10,7 @@ import pytest
 from toril.engine.ports.inspect import Changed
 from toril.engine.ports.jobs import CancelAnswer, Code, Exchanged
 from toril.jobs.options import Keep
-from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Released, Retry, Snooze
+from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Released, Retry, Snooze
 from toril.jobs.states import State
 from toril.testing.conformance.stage import LOCK_MS, QUEUE, Cases, Stage, ids_of, job
 
@@ -22,6 +22,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     Snooze(0),
     Cancelled("late", "ann"),
     Released(),
+    Limited(5_000),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from toril.engine.ports.jobs import Code
-from toril.jobs.outcome import Cancelled, Done, Failed, Outcome, Released, Retry, Snooze
+from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Released, Retry, Snooze
 from toril.jobs.states import TRANSITIONS, Cause, State, allowed
 from toril.testing.conformance.stage import QUEUE, REACHABLE, Cases, Stage, job
 
@@ -18,6 +18,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     Snooze(5_000),
     Cancelled("enough", "me"),
     Released(),
+    Limited(5_000),
 )
 COUNTED = {Cause.DONE, Cause.RETRY, Cause.FAILED}
 
@@ -31,6 +32,8 @@ def described(value: object) -> str:
 
 def target(outcome: Outcome, priority: int) -> State:
     """Where an active job of that priority goes."""
+    if isinstance(outcome, Limited):
+        return State.PRIORITIZED if priority else State.WAITING
     if isinstance(outcome, Retry | Snooze):
         if outcome.delay_ms:
             return State.DELAYED

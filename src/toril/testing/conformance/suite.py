@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toril.testing.conformance.cancel import CancelCases
+from toril.testing.conformance.concurrency import ConcurrencyCases
 from toril.testing.conformance.counts import CountsCases
 from toril.testing.conformance.delay import DelayCases
 from toril.testing.conformance.events import EventCases
@@ -23,6 +24,7 @@ from toril.testing.conformance.outcomes import OutcomeCases
 from toril.testing.conformance.paging import PagingCases
 from toril.testing.conformance.pause import PauseCases
 from toril.testing.conformance.racing import RacingCases
+from toril.testing.conformance.rate import RateCases, StoppedCases
 from toril.testing.conformance.removal import RemovalCases
 from toril.testing.conformance.replay import ReplayCases
 from toril.testing.conformance.reports import ReportCases
@@ -55,6 +57,9 @@ class Conformance(
     EventCases,
     KeyValueCases,
     UniqueCases,
+    ConcurrencyCases,
+    RateCases,
+    StoppedCases,
     LostReplyCases,
     OddInputCases,
     WakingCases,

@@ -19,7 +19,15 @@ CREATE TABLE queues (
     waiting_children INTEGER NOT NULL DEFAULT 0,
     active INTEGER NOT NULL DEFAULT 0,
     completed INTEGER NOT NULL DEFAULT 0,
-    failed INTEGER NOT NULL DEFAULT 0
+    failed INTEGER NOT NULL DEFAULT 0,
+    -- Queue-wide limits, NULL for none, and what the application declared last.
+    concurrency INTEGER,
+    rate_most INTEGER,
+    rate_ms INTEGER,
+    declared TEXT,
+    -- How many jobs have started in the present window, and when it ends.
+    rate_used INTEGER NOT NULL DEFAULT 0,
+    rate_until INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Queues that were deleted: should one of that name come again, its events are numbered on, so that no reader meets a

@@ -5,6 +5,9 @@
 -- name: queue
 SELECT id, paused FROM queues WHERE name = :queue
 
+-- name: exchanging
+SELECT id, paused, concurrency, rate_most, rate_ms, rate_used, rate_until FROM queues WHERE name = :queue
+
 -- name: make_queue
 INSERT INTO queues (name, event, pruned_event)
 SELECT :queue, coalesce(max(event), 0), coalesce(max(event), 0) FROM obliterated WHERE name = :queue
@@ -194,4 +197,7 @@ INSERT INTO logs (job, n, line) SELECT column1, column2, column3 FROM (VALUES {r
 DELETE FROM logs WHERE job = :job AND n <= :last
 
 -- name: ready
-SELECT EXISTS (SELECT 1 FROM queues WHERE name = :queue AND NOT paused AND waiting + prioritized > 0)
+SELECT EXISTS (
+    SELECT 1 FROM queues
+    WHERE name = :queue AND NOT paused AND waiting + prioritized > 0 AND (concurrency IS NULL OR active < concurrency)
+)

@@ -2,13 +2,15 @@
 -- KEYS[1] meta. ARGV[1..4] see lib/queue; [5] worker, [6] number of the exchange, [7] token, [8] lock in ms, [9] how many jobs
 -- are wanted, [10] how long the answer is remembered (ms), [11] how many runs are handed in, [12..] per run: id, token, cause,
 -- text (result as JSON, or reason), stack, delay in ms, ended, cancel (JSON or ''), history (JSON), age to keep in seconds or '',
--- count to keep or ''. Causes: done retry failed snooze cancelled released parked.
--- Answers {codes, ids taken, fields of each taken job, next due time or false, cancellations}.
+-- count to keep or ''. Causes: done retry failed snooze cancelled released parked limited.
+-- Answers {codes, ids taken, fields of each taken job, next due time or false, cancellations, how long (ms) nothing more may start,
+-- 1 when jobs wait for others to end}.
 -- include: queue
 -- include: parents
 -- include: removal
 -- include: dedup
 -- include: traces
+-- include: limits
 
 local queue = queue_of(base)
 local worker, token, lock_ms, want, total = ARGV[5], ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[11])
@@ -46,8 +48,10 @@ local function check(run, lock, fields)
   return 'OK'
 end
 
-local ended_well, ended_badly, released = {}, {}, {}
+local ended_well, ended_badly, released, ahead = {}, {}, {}, {}
 local in_line = false
+-- How long the queue is to stop, because handlers said so.
+local stop_ms = 0
 -- Only a job that ended for good can leave the queue drained.
 local any_ended = false
 
@@ -109,6 +113,12 @@ local function put_back(run, key, fields)
     event(queue, 'waiting-children', 'jobId', run.id, 'prev', 'active')
     return
   end
+  if run.cause == 'limited' then
+    stop_ms = math.max(stop_ms, run.delay)
+    ahead[#ahead + 1] = { run.id, priority }
+    event(queue, 'waiting', 'jobId', run.id, 'prev', 'active')
+    return
+  end
   if run.delay > 0 then
     redis.call('HSET', key, 'delay', run.delay)
     put_in_delayed(queue, run.id, now + run.delay)
@@ -126,7 +136,9 @@ end
 
 -- A cancellation was requested: whatever its worker made of it, the job does not go back in line.
 local function with_pending_cancel(run, fields)
-  if fields[8] and (run.cause == 'retry' or run.cause == 'snooze' or run.cause == 'released' or run.cause == 'parked') then
+  if fields[8] and (run.cause == 'retry' or run.cause == 'snooze' or run.cause == 'released' or run.cause == 'parked'
+    or run.cause == 'limited') then
+    stop_ms = math.max(stop_ms, run.cause == 'limited' and run.delay or 0)
     local fine, request = pcall(cjson.decode, fields[8])
     run.cause = 'cancelled'
     run.text = (fine and request.reason and request.reason ~= '') and ('cancelled: ' .. request.reason) or 'cancelled'
@@ -225,24 +237,21 @@ local function hand_in()
   for number = #released, 1, -1 do
     redis.call('RPUSH', queue.wait, released[number])
   end
+  for number = #ahead, 1, -1 do
+    local id, priority = ahead[number][1], ahead[number][2]
+    if priority > 0 then
+      redis.call('ZADD', base .. 'prioritized', whole(priority * 4294967296), id)
+    else
+      redis.call('RPUSH', queue.wait, id)
+      in_line = true
+    end
+  end
+  if stop_ms > 0 then
+    stop(stop_ms)
+  end
   store_finished(completed, ended_well, queue.keep_completed)
   store_finished(failed, ended_badly, queue.keep_failed)
   return table.concat(codes, ',')
-end
-
-local function room()
-  local most = want
-  if queue.paused then
-    return 0
-  end
-  if queue.concurrency then
-    most = math.min(most, queue.concurrency - redis.call('LLEN', active))
-  end
-  if queue.max then
-    local used = tonumber(redis.call('GET', base .. 'limiter') or '') or 0
-    most = math.min(most, queue.max - used)
-  end
-  return most
 end
 
 local function next_ids(most)
@@ -282,7 +291,7 @@ local function fields_of(key, from)
 end
 
 local function take()
-  local ids = next_ids(room())
+  local ids = next_ids(room(queue, want))
   local jobs = {}
   local counted = 0
   for number, id in ipairs(ids) do
@@ -298,11 +307,7 @@ local function take()
     end
   end
   if #ids > 0 then
-    if queue.max and counted > 0 then
-      if redis.call('INCRBY', base .. 'limiter', counted) == counted and queue.duration then
-        redis.call('PEXPIRE', base .. 'limiter', queue.duration)
-      end
-    end
+    count_started(queue, counted)
     mark(queue)
   end
   return ids, jobs
@@ -368,7 +373,7 @@ else
     redis.call('SET', memory, codes .. '|' .. table.concat(ids, ','), 'PX', ARGV[10])
   end
   -- A run that ended makes room under a queue-wide limit, which idle workers would find out only by looking.
-  if in_line or (queue.concurrency and codes ~= '' and (redis.call('LLEN', queue.wait) > 0 or redis.call('ZCARD', base .. 'prioritized') > 0)) then
+  if in_line or (queue.concurrency and codes ~= '' and is_in_line(queue)) then
     mark(queue)
   end
 end
@@ -377,4 +382,5 @@ local due = first[2] and string.format('%.0f', math.floor(tonumber(first[2]) / 4
 if any_ended then
   tell_drained(ids, due)
 end
-return { codes, ids, jobs, due, cancellations() }
+local full = queue.concurrency and redis.call('LLEN', active) >= queue.concurrency and is_in_line(queue)
+return { codes, ids, jobs, due, cancellations(), limited_ms(queue), full and 1 or 0 }
