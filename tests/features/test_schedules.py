@@ -51,6 +51,7 @@ async def must(app: Toril, id: str) -> Schedule:
 
 
 async def test_upsert_list_get_remove(app: Toril) -> None:
+    # S3-11
     @app.task(queue="docs")
     async def cleanup(kind: str) -> str:
         return kind
@@ -186,6 +187,7 @@ async def test_workers_of_other_queues_leave_it_alone(app: Toril) -> None:
 
 
 async def test_a_live_edit_stays_until_the_declaration_changes(app: Toril, clock: ManualClock) -> None:
+    # S3-28
     @app.task(schedule=Every("5m"))
     async def tick() -> None: ...
 
@@ -238,6 +240,7 @@ def test_a_declaration_is_checked_when_it_is_written() -> None:
 async def test_a_cancelled_run_does_not_end_the_schedule(
     app: Toril, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # A04
     @app.task
     async def tick() -> None: ...
 

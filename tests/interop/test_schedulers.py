@@ -118,6 +118,7 @@ async def test_workers_of_both_run_each_time_of_a_pattern_once(node: Peer, toril
 
 
 async def test_either_side_replaces_and_removes_what_the_other_made(node: Peer, toril: Toril) -> None:
+    # S3-28
     call = toril.registry["double"].call(4)
     await node.queue(QUEUE, "upsertJobScheduler", "a", {"pattern": "0 3 * * *"}, {"name": "nap", "data": {"ms": 1}})
     made = await toril.schedules.upsert("a", cron="0 4 * * *", tz="Europe/Berlin", call=call)

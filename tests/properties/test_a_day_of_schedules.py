@@ -117,6 +117,7 @@ class Crew:
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("day", DAYS, ids=lambda day: f"{day.zone}-{day.noon[:10]}")
 async def test_each_slot_is_run_and_once(day: Day, seed: int) -> None:
+    # A04, S3-11
     zone = ZoneInfo(day.zone)
     noon = datetime.fromisoformat(day.noon)
     start, end = ms(noon.replace(tzinfo=zone)), ms((noon + timedelta(days=1)).replace(tzinfo=zone))

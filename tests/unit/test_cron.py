@@ -35,6 +35,7 @@ def due(expression: str, zone: str, start: str, end: str) -> list[str]:
 
 @pytest.mark.parametrize("seconds", ["", "0 "])
 def test_a_time_that_is_skipped_is_due_an_hour_later(seconds: str) -> None:
+    # S3-11
     daily = f"{seconds}30 2 * * *"
     assert due(daily, BERLIN, "2024-03-30 12:00", "2024-04-01 12:00") == ["31 03:30+2", "01 02:30+2"]
     assert due(daily, NEW_YORK, "2024-03-09 12:00", "2024-03-11 12:00") == ["10 03:30-4", "11 02:30-4"]
