@@ -163,11 +163,9 @@ async def test_no_password_is_shown_anywhere(
     await use(url)
     assert "2" in said
     await use(url.replace(IN_URL, f"{IN_URL}-but-wrong"))
+    monkeypatch.setenv("REDIS_URL", url)
     for command in (("doctor",), ("doctor", "--json"), ("stats", "--json"), ("queues", "list"), ("jobs", "list")):
-        for name in ("REDIS_URL", "TORIL_URL"):
-            monkeypatch.setenv(name, url)
-            said.append((await asyncio.to_thread(run, *command))[1])
-            monkeypatch.delenv(name)
+        said.append((await asyncio.to_thread(run, *command))[1])
     server.stop()
     await use(url)
     said.append((await asyncio.to_thread(run, "doctor", "--url", url))[1])

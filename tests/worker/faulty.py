@@ -41,7 +41,7 @@ class FaultyStore:
 def with_faults(engine: Engine) -> tuple[Engine, FaultyStore]:
     """The same engine with a `FaultyStore` for its jobs."""
     store = FaultyStore(engine.jobs)
-    parts = {name: getattr(engine, name) for name in ("inspect", "keyvalue", "bus", "name", "location")}
+    parts = {name: getattr(engine, name) for name in ("inspect", "keyvalue", "bus", "flows", "name", "location")}
     return cast(Engine, SimpleNamespace(jobs=store, **parts)), store
 
 

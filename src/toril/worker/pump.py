@@ -88,6 +88,11 @@ class Pump:
         """True when every outcome has been handed in and no exchange is open."""
         return not self._gathered and self._call is None
 
+    @property
+    def owes(self) -> bool:
+        """True while the store has not been told of an end of a run."""
+        return bool(self._gathered or (self._call is not None and self._call.finished))
+
     def wake(self) -> None:
         """There may be something to do."""
         self._wake.set()

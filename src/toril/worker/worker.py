@@ -193,7 +193,8 @@ class Worker(Service):
         patience_s = self._deadline_s
         if not self._runs.unsettled():
             # Nothing runs: all that can still be waited for is a store that is away.
-            patience_s = min(patience_s, self.options.hand_in_timeout_s)
+            owes = any(pump.owes for pump in self._pumps)
+            patience_s = min(patience_s, self.options.hand_in_timeout_s if owes else self.options.grace_s)
         # A loop that has failed for good has left its jobs running.
         await self._wait(exchanges, patience_s, hurry=True)
         if running := self._runs.unsettled():
