@@ -61,6 +61,7 @@ def count_exchanges(toril: Toril, monkeypatch: pytest.MonkeyPatch) -> list[Excha
 
 
 async def test_two_workers_keep_the_number_of_their_queue(toril: Toril) -> None:
+    # A11
     gauge = Gauge()
     toril.queue("hooks", concurrency=3)
 
@@ -79,6 +80,7 @@ async def test_two_workers_keep_the_number_of_their_queue(toril: Toril) -> None:
 
 
 async def test_a_rate_spreads_the_starts(toril: Toril) -> None:
+    # A11
     gauge = Gauge()
     toril.queue("hooks", rate="5/400ms")
 

@@ -121,7 +121,7 @@ class RateCases(Cases):
         assert ids_of(await worker.take(1)) == ["b"]
 
     async def test_many_workers_never_exceed_the_rate(self, stage: Stage) -> None:
-        """Eight workers at once start exactly as many as allowed in each window."""
+        """Eight workers at once start exactly as many as allowed in each window."""  # A11
         await allow(stage, 10)
         await stage.add(*(f"j{number}" for number in range(25)))
         workers = [stage.worker() for _ in range(8)]
