@@ -15,8 +15,6 @@ from tests.layout.sources import PACKAGE, functions, python_files, shown, tree
 LAZY = {
     # A backend and its driver are loaded only when a URL asks for them.
     "src/toril/engine/open.py": ("toril.engine.*",),
-    # The library that asks sentinels takes a quarter of a second to load, and few need it.
-    "src/toril/engine/redis/engine.py": ("toril.engine.redis.sentinel",),
     # `toril --help` must not pay for a web server or for the demo's libraries; the speed extra may be missing.
     "src/toril/cli/*.py": ("toril.*", "docsnap.*", "uvicorn", "uvloop", "fastapi.*"),
     # Only who names sentinels needs the library behind it, which takes a quarter of a second to load.
