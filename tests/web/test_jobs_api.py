@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -228,16 +229,10 @@ async def test_a_running_job_is_being_cancelled_and_an_ended_one_cannot_be(pictu
     assert error_of(await pictures.client.post(f"/api/jobs/{other}/cancel", headers=ADA), 409)["code"] == "job_finished"
 
 
-async def test_a_job_that_a_foreign_worker_runs_cannot_be_cancelled(
-    pictures: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_foreign_workers_job_cannot_be_cancelled(pictures: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker of BullMQ cannot be told, and the caller must not be told that it was."""
     mine = await enqueue(pictures.toril)
-
-    async def foreign(*args: object, **given: object) -> CancelAnswer:
-        return CancelAnswer.FOREIGN
-
-    monkeypatch.setattr(pictures.toril.engine.jobs, "cancel", foreign)
+    monkeypatch.setattr(pictures.toril.engine.jobs, "cancel", AsyncMock(return_value=CancelAnswer.FOREIGN))
     answer = await pictures.client.post(f"/api/jobs/{mine}/cancel", headers=ADA)
     assert error_of(answer, 409)["code"] == "job_elsewhere"
     assert not await pictures.toril.job(mine).cancel()
