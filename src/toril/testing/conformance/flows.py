@@ -150,7 +150,7 @@ class FlowCases(Cases):
         assert (await stage.flows.children("top", "p")).processed == (done("a", "left"), done("a", "right"))
         assert await end_all(stage.worker(queue="top")) == ["p"]
 
-    async def test_a_repeated_batch_adds_nothing(self, stage: Stage) -> None:
+    async def test_a_repeated_flow_adds_nothing(self, stage: Stage) -> None:
         """Also when the flow has been run and removed."""
         first = await stage.flows.add(tree("a"), batch="one", now=stage.now)
         worker = stage.worker()
