@@ -54,11 +54,7 @@ GIVEN: Mapping[str, str] = {
     "promoteJobs": "Toril promotes jobs one by one, by their priority",
     "retryJobs": "Toril retries jobs one by one, by their priority",
     "removeDedup": "Toril has no such operation",
-    "flow": "flows are not built yet",
-    "flowBulk": "flows are not built yet",
-    "moveToWaitingChildren": "flows are not built yet",
-    "removeChildDependency": "flows are not built yet",
-    "dependencies": "flows are not built yet",
+    "removeChildDependency": "Toril has no such operation",
     "rateLimit": "calling `rateLimit()` apart from a job is not offered",
     "metrics": "metrics are not built yet",
     "legacyRepeat": "BullMQ 6 dropped it",
@@ -78,8 +74,6 @@ def _reason(step: Step) -> str | None:
     if op in GIVEN:
         return GIVEN[op]
     if op == "add":
-        if "parent" in opts:
-            return "flows are not built yet"
         if "error" in step and "sizeLimit" in opts:
             return "Toril's limit is a setting, not an option of a job"
         if ":" in opts.get("jobId", "") and "error" not in step:
@@ -87,7 +81,7 @@ def _reason(step: Step) -> str | None:
     if op in {"fetch", "process"} and "limiter" in step.get("worker", {}):
         return "the `limiter` of a single worker has no counterpart"
     if op == "remove" and "removeChildren" in step.get("opts", {}):
-        return "flows are not built yet"
+        return "Toril removes children with their parent"
     return None
 
 
@@ -95,6 +89,8 @@ STEPS_GIVEN: Mapping[tuple[str, int], str] = {
     ("012", 1): "a delay counts from the moment of adding",
     ("052", 4): "one look finds stalled jobs",
     ("066", 6): "pausing twice is once",
+    ("111", 1): "a job of a flow has one parent",
+    ("116", 8): "a parent with nothing to wait for goes back in line",
     ("v5-076", 7): "a retried job keeps its priority",
     ("v6-140", 2): "an upsert finds the run that waits in a paused queue",
     ("025", 5): "every worker of Toril obeys a stop",
@@ -105,12 +101,6 @@ only one does it) and of the step."""
 
 NOTHING_LEFT: Mapping[str, str] = {
     "001": "constructing a queue is nothing that Toril does",
-    "100": "flows are not built yet",
-    "111": "flows are not built yet",
-    "117": "flows are not built yet",
-    "118": "flows are not built yet",
-    "120": "flows are not built yet",
-    "123": "flows are not built yet",
     "145": "BullMQ 6 dropped it",
 }
 """Scenarios in which Toril does no step, with the reason. A test finds out which these are, and compares."""

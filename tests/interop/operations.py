@@ -8,14 +8,16 @@ from typing import Any
 
 from tests.interop.recorded import START_MS, Scenario
 from tests.interop.schedulers import SchedulerOperations
+from tests.interop.trees import dependencies_of, job_of, node_of, nodes_of
 from toril.engine.ports.inspect import Changed
-from toril.engine.ports.jobs import Code, Finish, Lock, LogLine, Progress
+from toril.engine.ports.jobs import Added, Code, Finish, Lock, LogLine, Progress
 from toril.engine.protocol import Engine
-from toril.errors import ConfigError, JobLocked
+from toril.errors import ConfigError, JobLocked, JobNotFound
 from toril.jobs import options
-from toril.jobs.model import NewJob, TakenJob
+from toril.jobs.flow import FlowNode
+from toril.jobs.model import TakenJob
 from toril.jobs.options import JobOptions, Keep
-from toril.jobs.outcome import Done, Failed, Outcome, Retry
+from toril.jobs.outcome import Done, Failed, Outcome, Parked, Retry
 from toril.jobs.states import State
 from toril.jobs.unique import Unique, UniqueKey
 from toril.testing.clock import ManualClock
@@ -25,15 +27,6 @@ MAX_STALLS = 1
 
 Step = dict[str, Any]
 
-# Names that the wire shortens (the same table is in the documentation of the layout).
-SHORT = {
-    "deduplication": "de",
-    "keepLogs": "kl",
-    "failParentOnFailure": "fpof",
-    "continueParentOnFailure": "cpof",
-    "ignoreDependencyOnFailure": "idof",
-    "removeDependencyOnFailure": "rdof",
-}
 STATES = {"wait": State.WAITING} | {state.value: state for state in State}
 CODES = {-1: Code.MISSING, -2: Code.LOCK_LOST, -3: Code.NOT_ACTIVE, -4: Code.PENDING_CHILDREN, -6: Code.LOCK_LOST}
 CODES[-9] = Code.FAILED_CHILDREN
@@ -78,25 +71,51 @@ class Operations(SchedulerOperations):
 
     async def _add(self, step: Step) -> None:
         opts = step.get("opts", {})
+        if "error" in step and "parent" in opts:
+            job = job_of("refused", step["name"], step.get("data", {}), opts, self.clock.now_ms())
+            await self._orphan(node_of(_queue(step), job, opts, None))
+            return
         if "error" in step:
             self._refused(opts)
             return
-        stored = {SHORT.get(name, name): value for name, value in ({"attempts": 0} | opts).items()}
-        if isinstance(stored.get("backoff"), int):
-            stored["backoff"] = {"type": "fixed", "delay": stored["backoff"]}
-        if "telemetry" in stored:
-            telemetry = stored.pop("telemetry")
-            stored |= {"tm": telemetry["metadata"], "omc": telemetry["omitContext"]}
-        job = NewJob(
-            _own_id(step), step["name"], _json(step.get("data", {})), _json(stored),
-            opts.get("timestamp", self.clock.now_ms()), opts.get("delay", 0), opts.get("priority", 0),
-            opts.get("lifo", False), _unique(opts.get("deduplication")),
-        )  # fmt: skip
-        batch = f"batch-{next(self._numbers)}"
-        added = await self._engine.jobs.add(_queue(step), [job], batch=batch, now=self.clock.now_ms())
+        job = job_of(_own_id(step), step["name"], step.get("data", {}), opts, self.clock.now_ms())
+        if "parent" in opts:
+            added = await self._grow([node_of(_queue(step), job, opts, None)])
+        else:
+            job = job._replace(unique=_unique(opts.get("deduplication")))
+            batch = f"batch-{next(self._numbers)}"
+            added = await self._engine.jobs.add(_queue(step), [job], batch=batch, now=self.clock.now_ms())
         assert added.ids == (step["result"],)
         if "as" in step:
             self._added[step["as"]] = step["result"]
+
+    async def _flow(self, step: Step) -> None:
+        await self._grow(nodes_of(step["flow"], self.clock.now_ms()))
+
+    async def _flowBulk(self, step: Step) -> None:  # noqa: N802 - the recorded name
+        nodes: list[FlowNode] = []
+        for tree in step["flows"]:
+            nodes += nodes_of(tree, self.clock.now_ms(), first=len(nodes))
+        await self._grow(nodes)
+
+    async def _grow(self, nodes: list[FlowNode]) -> Added:
+        batch = f"batch-{next(self._numbers)}"
+        return await self._engine.flows.add(nodes, batch=batch, now=self.clock.now_ms())
+
+    async def _orphan(self, node: FlowNode) -> None:
+        try:
+            await self._grow([node])
+        except JobNotFound:
+            return
+        raise AssertionError("expected JobNotFound for a parent that is not there")
+
+    async def _dependencies(self, step: Step) -> None:
+        taken = self._taken[step["job"]]
+        children = await self._engine.flows.children(taken.queue, taken.job.id)
+        assert dependencies_of(children) == step["result"]
+
+    async def _moveToWaitingChildren(self, step: Step) -> None:  # noqa: N802
+        await self._finish(step | {"result": {"id": None}}, self._taken[step["job"]], Parked())
 
     def _refused(self, opts: dict[str, Any]) -> None:
         """What BullMQ refuses, Toril refuses before it asks its engine."""
