@@ -164,8 +164,8 @@ async def test_no_password_is_shown_anywhere(
     assert "2" in said
     await use(url.replace(IN_URL, f"{IN_URL}-but-wrong"))
     monkeypatch.setenv("REDIS_URL", url)
-    for command in (("doctor",), ("doctor", "--json"), ("stats", "--json"), ("queues", "list"), ("jobs", "list")):
-        said.append((await asyncio.to_thread(run, *command))[1])
+    commands = (("doctor",), ("doctor", "--json"), ("stats", "--json"), ("queues", "list"), ("jobs", "list"))
+    said += [(await asyncio.to_thread(run, *command))[1] for command in commands]
     server.stop()
     await use(url)
     said.append((await asyncio.to_thread(run, "doctor", "--url", url))[1])
