@@ -14,11 +14,11 @@ async def square(n: int) -> int:
 
 async def main() -> None:
     async with toril:
-        jobs = await toril.enqueue_many(square.call(n) for n in range(2_000))
+        jobs = await toril.enqueue_many(square.call(n) for n in range(500))
         async with toril.worker(concurrency=50):
             print(sum([await job.result(timeout=10) for job in jobs]))
 
 
 asyncio.run(main())
 
-# expect: 2664667000
+# expect: 41541750
