@@ -37,6 +37,8 @@ TABLE = [
     (errors.UnsupportedFileSystem("x"), 500, "unsupported_file_system"),
     (errors.ConfigError("x"), 500, "config_error"),
     (errors.TaskExists("x"), 500, "task_exists"),
+    (errors.CrossSlotFlow("x"), 500, "cross_slot_flow"),
+    (errors.FlowConflict("x"), 409, "flow_conflict"),
     (errors.PayloadError("x"), 422, "payload_error"),
     (errors.JobError("x"), 409, "job_error"),
     (errors.Signal("x"), 500, "signal"),
