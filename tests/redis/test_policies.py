@@ -17,6 +17,7 @@ from tests.redis.conftest import StartServer
 from tests.redis.fake import GREETINGS, FakeRedis, HangUp, Peer
 from tests.redis.server import RedisServer
 from toril import EngineUnavailable, Settings, Toril
+from toril.engine.ports.inspect import Changed
 from toril.engine.sheltered import ShelteredEngine
 from toril.errors import ConfigError, JobFailed
 from toril.settings import JobSettings, RedisSettings, WorkerSettings
@@ -173,12 +174,13 @@ async def test_embedded_keeps_jobs_in_a_file_and_runs_them_here(start_server: St
         assert [event.kind async for event in handle.events()] == ["snapshot"]
         later = await bench.square.with_options(delay="1h").enqueue(3)
         assert await later.cancel()
-        left = await bench.square.with_options(delay=0.6).enqueue(5)
+        left = await bench.square.with_options(delay="1h").enqueue(5)
         server.start()
         await bench.back()
         stored = await bench.square.enqueue(6)
         assert (await bench.toril.job(stored.id).info()) is not None
-    assert (tmp_path / "away.db").exists()
+    async with Toril(f"sqlite:///{tmp_path}/away.db") as away:
+        assert await away.queue("default").promote([left.id]) == (Changed.OK,)
     # The next process that has a worker runs what was left.
     async with opened(server.url, "embedded", tmp_path) as bench, bench.toril.worker():
         assert await bench.toril.job(stored.id, "default").result(timeout=5) == 36
