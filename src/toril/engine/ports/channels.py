@@ -1,0 +1,74 @@
+"""`ChannelStore`: named logs of messages, bounded and expiring, that every process can follow and read again.
+
+A channel needs no set-up: it begins with its first message. Names are text of 1 to 512 characters, messages bytes. `now`
+is wall time in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Message(NamedTuple):
+    """One message of a channel. `id` grows along the channel; `at` is wall time in milliseconds."""
+
+    id: str
+    channel: str
+    data: bytes
+    at: int
+
+
+class MessagePage(NamedTuple):
+    """Messages in order. `gap` is true when messages after the given id are gone, so that some are missing before
+    these.
+    """
+
+    messages: tuple[Message, ...]
+    gap: bool
+
+
+class ChannelTail(Protocol):
+    """One subscription that follows many channels; used by one task of one event loop."""
+
+    def follow(self, channels: Mapping[str, str]) -> None:
+        """Follow these further channels, each from after the id given. Takes effect at once, also during `read`."""
+        ...
+
+    def leave(self, channels: Sequence[str]) -> None:
+        """Follow these channels no longer."""
+        ...
+
+    async def read(self, *, timeout: float) -> tuple[MessagePage, ...]:
+        """Wait until a followed channel has messages, or `timeout` seconds have passed; a page for each channel that
+        has some, each going on where the last one ended. Raises EngineUnavailable; the next call goes on.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the subscription. Never raises."""
+        ...
+
+
+class ChannelStore(Protocol):
+    """Publishing, and reading what was published."""
+
+    async def publish(
+        self, channel: str, messages: Sequence[bytes], *, keep: int, ttl_ms: int, now: int
+    ) -> tuple[str, ...]:
+        """Append messages, all or none, and answer their ids. The channel keeps its newest `keep` messages, and is gone
+        `ttl_ms` after the last one.
+        """
+        ...
+
+    async def last(self, channel: str, *, now: int) -> str:
+        """The id of the newest message: `follow` from it gives only what comes later. `"0"` for a channel without any."""
+        ...
+
+    async def read(self, channel: str, *, after: str, limit: int = 1000, now: int) -> MessagePage:
+        """Messages after an id, oldest first. Raises ConfigError for an id that is none of this store's."""
+        ...
+
+    async def tail(self) -> ChannelTail:
+        """Open a subscription."""
+        ...
