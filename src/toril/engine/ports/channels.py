@@ -1,7 +1,7 @@
 """`ChannelStore`: named logs of messages, bounded and expiring, that every process can follow and read again.
 
-A channel needs no set-up: it begins with its first message. Names are text of 1 to 512 characters, messages bytes. `now`
-is wall time in milliseconds.
+A channel needs no set-up: it begins with its first message. Names are text of 1 to 512 characters, messages bytes.
+`now` is wall time in milliseconds.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ChannelStore(Protocol):
         ...
 
     async def last(self, channel: str, *, now: int) -> str:
-        """The id of the newest message: `follow` from it gives only what comes later. `"0"` for a channel without any."""
+        """The id of the newest message: `follow` from it gives only later ones. `"0"` for a channel without any."""
         ...
 
     async def read(self, channel: str, *, after: str, limit: int = 1000, now: int) -> MessagePage:
