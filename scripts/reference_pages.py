@@ -15,7 +15,7 @@ from typer.main import get_command
 from toril.cli.main import app
 from toril.jobs import states
 from toril.kernel.durations import human
-from toril.settings import DEFAULT_URL, JobSettings, RedisSettings, Settings, WorkerSettings
+from toril.settings import DEFAULT_URL, SECTIONS, Settings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -128,7 +128,7 @@ def _settings() -> str:
     lines = [NOTE, _SETTINGS]
     url = Settings.model_fields["url"]
     lines += [*_head(), f"| `TORIL_URL` | `{DEFAULT_URL}` | {url.description} |", _STORE]
-    for section, title in ((WorkerSettings, "Workers"), (JobSettings, "Jobs"), (RedisSettings, "Redis")):
+    for title, section in SECTIONS.items():
         prefix = section.model_config.get("env_prefix", "")
         lines += [f"## {title}", "", *_head()]
         for name, field in section.model_fields.items():

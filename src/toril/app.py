@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
+from toril.blocks import Blocks, Stores
 from toril.engine.open import Opening, RedisUrl, SqliteAddress, open_engine, parse_url, redacted
 from toril.engine.ports.inspect import QueueInfo
 from toril.engine.protocol import Engine, Health
@@ -20,7 +21,6 @@ from toril.flows.flow import Flow
 from toril.jobs.limits import QueueLimits, limits_of
 from toril.jobs.model import Counts
 from toril.jobs.options import JobOptions, Keep, Retention
-from toril.kernel import codec
 from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock, SystemClock
 from toril.kernel.durations import Duration
@@ -41,13 +41,13 @@ from toril.tasks.signature import Signature
 from toril.tasks.watch import Watcher
 from toril.worker.opening import OpeningWorker, options_of
 from toril.worker.options import QueuePolicy, WorkerOptions
+from toril.worker.presence import live_workers
 from toril.worker.refuge import LocalRefuge
 from toril.worker.worker import Worker
 
 R = TypeVar("R")
 
 _log = logging.getLogger("toril")
-_PRESENCE = "worker:"
 _AT_ONCE = 1000
 
 
@@ -63,7 +63,7 @@ class AppStats(NamedTuple):
     workers: tuple[dict[str, Any], ...]
 
 
-class Toril:
+class Toril(Blocks):
     """The backbone of an application: its tasks, and the store where their jobs are.
 
     `url` is where jobs are stored: `sqlite:///toril.db` (beside the working directory), `sqlite:////absolute/path.db`,
@@ -82,16 +82,21 @@ class Toril:
         settings: Settings | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.settings = settings or Settings()
-        self.clock: Clock = clock or SystemClock()
-        self.telemetry = Telemetry()
-        Logs().attach(self.telemetry)
+        settings, telemetry = settings or Settings(), Telemetry()
+        Logs().attach(telemetry)
         self.registry = Registry()
         self.imports = tuple(imports)
-        self._address = store_address(url, self.settings)
+        self._address = store_address(url, settings)
         _check(self._address)
         self._opening = Opening(self._engine_made)
-        self._blocking = BlockingLoop()
+        super().__init__(
+            Stores(self._opening, self._address.url, settings, telemetry),
+            self._opening.get,
+            settings=settings,
+            clock=clock or SystemClock(),
+            telemetry=telemetry,
+            blocking=BlockingLoop(),
+        )
         self._refuge = self._refuge_made()
         self._desk = self._desk_at(self._opening)
         if self._refuge is not None:
@@ -125,6 +130,7 @@ class Toril:
     async def start(self) -> None:
         """Open the store, unless it is open, and say in the log where it is. Raises EngineError."""
         self._opening.reopen()
+        self._stores.reopen()
         if self._refuge is not None:
             self._refuge.reopen()
         if self._opening.started:
@@ -295,7 +301,7 @@ class Toril:
             location=engine.location,
             health=await engine.health(),
             queues=tuple(known[name] for name in sorted(known)),
-            workers=await _live_workers(engine, self.clock.now_ms()),
+            workers=await live_workers(engine, self.clock.now_ms()),
         )
 
     def _engine_made(self) -> Engine:
@@ -353,6 +359,7 @@ class Toril:
     async def _close_stores(self) -> None:
         if self._refuge is not None:
             await self._refuge.close()
+        await self._stores.close()
         await self._opening.close()
 
     async def _serve(self, queues: Sequence[str] | None, concurrency: int | None) -> None:
@@ -381,16 +388,3 @@ def _check(address: Address) -> None:
         if address.decided_by.startswith("the argument"):
             raise
         raise ConfigError(f"{address.decided_by}: {error}") from None
-
-
-async def _live_workers(engine: Engine, now: int) -> tuple[dict[str, Any], ...]:
-    keys: list[str] = []
-    cursor: str | None = None
-    while True:
-        page = await engine.keyvalue.scan(_PRESENCE, now=now, cursor=cursor)
-        keys += page.keys
-        cursor = page.cursor
-        if cursor is None:
-            break
-    values = await engine.keyvalue.get(list(dict.fromkeys(keys)), now=now) if keys else ()
-    return tuple(codec.decode(value) for value in values if value is not None)

@@ -17,10 +17,13 @@ from tests.redis.conftest import StartServer
 from tests.redis.fake import GREETINGS, FakeRedis, HangUp, Peer
 from tests.redis.server import RedisServer
 from toril import EngineUnavailable, Settings, Toril
+from toril.blocks import Stores
+from toril.engine.open import Opening, open_engine
 from toril.engine.ports.inspect import Changed
 from toril.engine.sheltered import ShelteredEngine
 from toril.errors import ConfigError, JobFailed
-from toril.settings import JobSettings, RedisSettings, WorkerSettings
+from toril.kernel.telemetry import Telemetry
+from toril.settings import CacheSettings, JobSettings, RedisSettings, WorkerSettings
 from toril.tasks.task import Task
 
 Policy = Literal["fail", "direct", "embedded"]
@@ -250,3 +253,17 @@ def test_the_file_of_embedded_must_be_one() -> None:
     with pytest.raises(ConfigError, match="TORIL_JOBS_OUTAGE_URL: expected an sqlite") as caught:
         Toril("redis://localhost", settings=settings)
     assert "hunter2" not in str(caught.value)
+
+
+async def test_a_cache_may_be_on_a_server_that_forgets(start_server: StartServer) -> None:
+    # S3-17
+    jobs, cache = start_server(), start_server("--maxmemory-policy", "allkeys-lru")
+    settings, telemetry = Settings(cache=CacheSettings(url=cache.url)), Telemetry()
+    opening = Opening(lambda: open_engine(jobs.url, telemetry=telemetry))
+    stores = Stores(opening, jobs.url, settings, telemetry)
+    engine = await stores.of("cache").get()
+    await engine.keyvalue.set([("k", b"v")], ttl_ms=60_000, now=int(time.time() * 1000))
+    assert (await engine.keyvalue.get(["k"], now=int(time.time() * 1000))) == (b"v",)
+    assert str(cache.port) in engine.location
+    await stores.close()
+    await opening.close()

@@ -47,6 +47,9 @@ TABLE: list[tuple[str, str, str, str, Any]] = [
     ("TORIL_REDIS_TIMEOUT", "500ms", "redis", "timeout", 0.5),
     ("TORIL_REDIS_MAX_RETRIES", "4", "redis", "max_retries", 4),
     ("TORIL_REDIS_RETRY_DELAY", "100ms", "redis", "retry_delay", 0.1),
+    ("TORIL_CACHE_URL", "redis://cache", "cache", "url", "redis://cache"),
+    ("TORIL_LIMITS_URL", "redis://limits", "limits", "url", "redis://limits"),
+    ("TORIL_SESSIONS_URL", "sqlite:///sessions.db", "sessions", "url", "sqlite:///sessions.db"),
 ]
 
 

@@ -23,10 +23,10 @@ from toril.kernel.telemetry import LoopBlocked, LoopFailed, Telemetry
 from toril.worker.executor import Executor
 from toril.worker.options import WorkerOptions
 from toril.worker.outage import Outage
+from toril.worker.presence import PRESENCE_PREFIX
 from toril.worker.run import Run, Runs
 from toril.worker.stack import shorten_stack
 
-PRESENCE_PREFIX = "worker:"
 MOST_RUNNING_SHOWN = 200
 
 

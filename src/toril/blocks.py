@@ -1,0 +1,86 @@
+"""`Blocks`: what `Toril` offers beside jobs, each block on the store of its role. Assembly only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from toril.engine.open import Opening, open_engine, parse_url
+from toril.engine.protocol import Engine
+from toril.engine.sheltered import ShelteredEngine
+from toril.errors import ConfigError
+from toril.kernel.blocking import BlockingLoop
+from toril.kernel.clock import Clock
+from toril.kernel.telemetry import Telemetry
+from toril.settings import Settings
+
+Role = Literal["cache", "limits", "sessions"]
+OpenEngine = Callable[[], Awaitable[Engine]]
+
+
+class Stores:
+    """The store of each role: the one that its `TORIL_<ROLE>_URL` names, else the one where jobs are.
+
+    Roles that name the same URL share a store.
+    """
+
+    def __init__(self, jobs: Opening, jobs_url: str, settings: Settings, telemetry: Telemetry) -> None:
+        self._jobs = jobs
+        self._settings = settings
+        self._telemetry = telemetry
+        self._openings: dict[str, Opening] = {jobs_url: jobs}
+        self._urls: dict[Role, str] = {
+            "cache": settings.cache.url or jobs_url,
+            "limits": settings.limits.url or jobs_url,
+            "sessions": settings.sessions.url or jobs_url,
+        }
+        for role, url in self._urls.items():
+            self._check(role, url)
+
+    def of(self, role: Role) -> Opening:
+        """The store of a role, opened at its first use."""
+        return self._openings.setdefault(self._urls[role], Opening(lambda: self._made(self._urls[role])))
+
+    def reopen(self) -> None:
+        """Allow use again after `close`."""
+        for opening in self._openings.values():
+            opening.reopen()
+
+    async def close(self) -> None:
+        """Close every store that is not where jobs are."""
+        await asyncio.gather(*(opening.close() for opening in self._openings.values() if opening is not self._jobs))
+
+    def _made(self, url: str) -> Engine:
+        # What these roles keep may be lost: a server that throws things away when it is full is good for them.
+        redis = self._settings.redis.model_copy(update={"eviction": "allow"})
+        engine = open_engine(url, telemetry=self._telemetry, redis=redis)
+        return engine if engine.name == "sqlite" else ShelteredEngine(engine)
+
+    def _check(self, role: Role, url: str) -> None:
+        try:
+            parse_url(url)
+        except ConfigError as error:
+            raise ConfigError(f"TORIL_{role.upper()}_URL: {error}") from None
+
+
+class Blocks:
+    """The base of `Toril` that holds the blocks. Each gets the means it needs, and keeps its own rules to itself."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        jobs: OpenEngine,
+        *,
+        settings: Settings,
+        clock: Clock,
+        telemetry: Telemetry,
+        blocking: BlockingLoop,
+    ) -> None:
+        # `jobs` opens the store of jobs, for blocks that have no role of their own.
+        self._stores = stores
+        self._open_jobs = jobs
+        self.settings = settings
+        self.clock = clock
+        self.telemetry = telemetry
+        self._blocking = blocking

@@ -1,0 +1,64 @@
+"""What all sections of the settings share: they read the environment and nothing else, and errors name variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from toril.errors import ConfigError
+from toril.kernel.durations import seconds, size_bytes
+
+
+def _or_value_error(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def checked(value: Any) -> Any:
+        try:
+            return convert(value)
+        except ConfigError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+
+    return checked
+
+
+Seconds = Annotated[float, BeforeValidator(_or_value_error(seconds))]
+Bytes = Annotated[int, BeforeValidator(_or_value_error(size_bytes)), Field(ge=1)]
+
+
+class Section(BaseSettings):
+    """Settings that read the environment and nothing else; an error names the variables."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, self.model_config.get("env_prefix", ""))) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings)
+
+
+def whole_number(name: str, text: str, expected: str) -> int:
+    """The number that an environment variable holds. Raises ConfigError naming it and what was `expected`."""
+    if not (text.strip().isascii() and text.strip().isdigit() and len(text) < 10):
+        raise ConfigError(f"{name}: expected {expected}, got {text!r}.")
+    return int(text)
+
+
+def _explain(error: ValidationError, prefix: str) -> str:
+    problems = []
+    for detail in error.errors(include_url=False):
+        name = prefix + "_".join(str(part) for part in detail["loc"]).upper()
+        problems.append(f"{name}: {detail['msg'].removeprefix('Value error, ')}, got {detail['input']!r}.")
+    return " ".join(problems)
