@@ -7,6 +7,7 @@ from toril.engine.redis.clients import Clients
 from toril.engine.redis.flows import RedisFlowStore
 from toril.engine.redis.keys import Keys
 from toril.engine.redis.link import ClientOptions
+from toril.engine.redis.registry import QueueRegistry
 from toril.errors import CrossSlotFlow, EngineUnavailable
 from toril.jobs.flow import FlowNode
 from toril.jobs.model import NewJob
@@ -18,7 +19,7 @@ async def added(keys: Keys) -> None:
     """Add a flow over two queues to a server that is not there."""
     clients = Clients(parse_address("redis://127.0.0.1:1"), ClientOptions(timeout_s=0.2, connect_timeout_s=0.2))
     try:
-        await RedisFlowStore(clients, keys, "auto").add(NODES, batch="one", now=1)
+        await RedisFlowStore(clients, keys, "auto", QueueRegistry(clients, keys)).add(NODES, batch="one", now=1)
     finally:
         await clients.close()
 

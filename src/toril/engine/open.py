@@ -20,7 +20,19 @@ _FORMS = (
     "expected sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// (in memory) or "
     "redis://[user:password@]host[:port][/db]"
 )
-_REDIS = frozenset({"redis", "rediss", "valkey", "valkeys", "unix", "redis+sentinel", "rediss+sentinel"})
+_REDIS = frozenset(
+    {
+        "redis",
+        "rediss",
+        "valkey",
+        "valkeys",
+        "unix",
+        "redis+sentinel",
+        "rediss+sentinel",
+        "redis+cluster",
+        "rediss+cluster",
+    }
+)
 _SECRETS = frozenset({"password", "token", "secret", "key", "auth"})
 _DURABLE = {"normal": False, "full": True}
 

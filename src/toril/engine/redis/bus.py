@@ -42,8 +42,9 @@ class RedisBus:
 
     async def wait(self, queue: str, *, after: str, timeout: float) -> bool:
         start = _checked(after)
-        waiter = await self._clients.event_waiter()
-        return await self._clients.guarded(waiter.wait(self._keys.queue(queue), start, timeout))
+        keys = self._keys.queue(queue)
+        waiter = await self._clients.event_waiter(keys)
+        return await self._clients.guarded(waiter.wait(keys, start, timeout))
 
     async def _read(self, stream: str, queue: str, after: str, limit: int) -> list[Event]:
         events: list[Event] = []

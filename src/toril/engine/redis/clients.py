@@ -17,12 +17,16 @@ from typing import Any, Protocol, TypeVar
 from toril.engine.redis.address import Address
 from toril.engine.redis.blocking import BlockingClient
 from toril.engine.redis.client import RedisClient
+from toril.engine.redis.cluster import Cluster
 from toril.engine.redis.faults import translated
+from toril.engine.redis.keys import QueueKeys
 from toril.engine.redis.link import ClientOptions
 from toril.engine.redis.replies import ReplyError
-from toril.engine.redis.scripts import Script, run
+from toril.engine.redis.routing import ClusterClient, Master
+from toril.engine.redis.scripts import Script, keys_of, run
+from toril.engine.redis.slots import key_slot
 from toril.engine.redis.tailing import EventWaiter
-from toril.engine.redis.waiting import WorkWaiter
+from toril.engine.redis.waiting import WorkWaiter, wait_together
 from toril.engine.redis.wire import Arg
 from toril.errors import EngineClosed, EngineUnavailable
 
@@ -53,24 +57,31 @@ class Locator(Protocol):
 
 
 @dataclass(slots=True)
-class _Connections:
-    """What one event loop has."""
+class _Work:
+    """Who waits for the work of one slot, and on what."""
 
-    client: RedisClient
+    waiter: WorkWaiter
+    blocking: BlockingClient
+
+
+@dataclass(slots=True)
+class _Connections:
+    """What one event loop has, by slot where it waits for keys. A single server is one slot."""
+
+    client: RedisClient | ClusterClient
     life: AsyncGenerator[None, None] | None = None
-    work: WorkWaiter | None = None
-    work_on: BlockingClient | None = None
-    unheard: frozenset[str] = frozenset()
-    events: EventWaiter | None = None
+    work: dict[int, _Work] = field(default_factory=dict)
+    unheard: dict[int, frozenset[str]] = field(default_factory=dict)
+    events: dict[int, EventWaiter] = field(default_factory=dict)
     blocking: list[BlockingClient] = field(default_factory=list)
     attending: dict[str, list[BlockingClient]] = field(default_factory=dict)
 
     async def close(self) -> None:
         try:
-            if self.work is not None:
-                await self.work.close()
-            if self.events is not None:
-                await self.events.close()
+            for work in self.work.values():
+                await work.waiter.close()
+            for events in self.events.values():
+                await events.close()
             for blocking in self.blocking:
                 await blocking.close(timeout_s=0)
             await self.client.close()
@@ -83,18 +94,26 @@ class _Connections:
 class Clients:
     """The clients of one engine. Safe to use from any thread; what it hands out belongs to the running event loop."""
 
-    def __init__(self, place: Address | Locator, options: ClientOptions) -> None:
+    def __init__(self, place: Address | Locator | Cluster, options: ClientOptions) -> None:
         self.location = place.redacted
         self._address = place if isinstance(place, Address) else None
         self._locate = None if isinstance(place, Address) else place.locate
+        self._cluster = place if isinstance(place, Cluster) else None
         self._options = options
         self._lock = threading.Lock()
         self._by_loop: dict[asyncio.AbstractEventLoop, _Connections] = {}
         self._closed = False
 
-    async def client(self) -> RedisClient:
+    async def client(self) -> RedisClient | ClusterClient:
         """The client of the running loop. Raises EngineClosed after `close`."""
         return (await self._connections()).client
+
+    async def masters(self) -> tuple[Master, ...]:
+        """The masters of the cluster as the running loop reaches them; none on a single server. Raises as
+        `ClusterClient.masters`.
+        """
+        client = await self.client()
+        return await client.masters() if isinstance(client, ClusterClient) else ()
 
     async def call(self, *command: Arg, repeatable: bool = False) -> Any:
         """One command. Raises EngineUnavailable, EngineClosed, and what an error reply means."""
@@ -104,25 +123,34 @@ class Clients:
         """One script. `key` decides the Cluster slot. Raises as `call` does."""
         return await self.guarded(self._run(script, key, args))
 
-    async def waiter(self) -> WorkWaiter:
-        """Who waits for work on the running loop."""
+    async def wait_for_work(self, queues: Mapping[str, QueueKeys], timeout: float) -> frozenset[str]:
+        """The queues of `queues` that may have work; none after `timeout` seconds. Raises EngineUnavailable."""
         connections = await self._connections()
-        return connections.work or self._work(connections, self._blocking(connections))
+        by_slot: dict[int, dict[str, QueueKeys]] = {}
+        for queue, keys in queues.items():
+            by_slot.setdefault(self._slot(keys), {})[queue] = keys
+        parts = []
+        for slot, group in by_slot.items():
+            work = connections.work.get(slot) or self._work(connections, slot, self._blocking(connections, slot))
+            parts.append((work.waiter, group))
+        return await wait_together(parts, timeout)
 
-    async def attend(self, worker: str, names: Sequence[str]) -> None:
-        """Have connections of the running loop carry these names until `leave`, without waiting for any of them.
+    async def attend(self, worker: str, names: Sequence[tuple[QueueKeys, str]]) -> None:
+        """Have connections of the running loop carry the name for each queue until `leave`, without waiting for any.
 
-        The one that waits for work carries the first, unless it carries another worker's.
+        The one that waits for the work of a slot carries the first, unless it carries another worker's.
         """
         connections = await self._connections()
         if worker in connections.attending:
             return
         carriers = connections.attending.setdefault(worker, [])
-        for name in names:
+        for keys, name in names:
+            slot = self._slot(keys)
             # Only one of them is heard of in the log when the server is away: the client that does the work.
-            carrier = self._blocking(connections, name=name, quiet=bool(carriers) or connections.work is not None)
-            if connections.work is None:
-                self._work(connections, carrier)
+            quiet = bool(carriers) or slot in connections.work
+            carrier = self._blocking(connections, slot, name=name, quiet=quiet)
+            if slot not in connections.work:
+                self._work(connections, slot, carrier)
             carrier.call("PING", repeatable=True).add_done_callback(_consume)
             carriers.append(carrier)
 
@@ -133,18 +161,19 @@ class Clients:
             return
         for carrier in connections.attending.pop(worker, ()):
             connections.blocking.remove(carrier)
-            if carrier is connections.work_on and connections.work is not None:
+            slot = next((slot for slot, work in connections.work.items() if work.blocking is carrier), None)
+            if slot is not None:
                 # Others who wait are woken, and wait on a connection without a name from now on.
-                work, connections.work = connections.work, None
-                connections.unheard = await work.close()
+                connections.unheard[slot] = await connections.work.pop(slot).waiter.close()
             await carrier.close(timeout_s=0)
 
-    async def event_waiter(self) -> EventWaiter:
-        """Who waits for events on the running loop."""
+    async def event_waiter(self, keys: QueueKeys) -> EventWaiter:
+        """Who waits for events of a queue on the running loop."""
         connections = await self._connections()
-        if connections.events is None:
-            connections.events = EventWaiter(self._blocking(connections), connections.client)
-        return connections.events
+        slot = self._slot(keys)
+        if slot not in connections.events:
+            connections.events[slot] = EventWaiter(self._blocking(connections, slot), connections.client)
+        return connections.events[slot]
 
     async def guarded(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` answers, its errors in Toril's words."""
@@ -175,9 +204,7 @@ class Clients:
                 raise EngineClosed(f"{self.location}: the engine is closed. Call start() to open it again.")
             for ended in [each for each in self._by_loop if each.is_closed()]:
                 del self._by_loop[ended]
-            connections = self._by_loop[loop] = _Connections(
-                RedisClient(self._address, locate=self._locate, options=self._options)
-            )
+            connections = self._by_loop[loop] = _Connections(self._client())
         # A loop that ends closes the asynchronous generators that are left in it: this one closes the connections.
         connections.life = self._while_loop_lives(loop, connections)
         await anext(connections.life)
@@ -193,15 +220,29 @@ class Clients:
                 self._by_loop.pop(loop, None)
             await connections.close()
 
-    def _work(self, connections: _Connections, blocking: BlockingClient) -> WorkWaiter:
-        connections.work_on = blocking
-        connections.work = WorkWaiter(blocking, connections.client, connections.unheard)
-        return connections.work
+    def _client(self) -> RedisClient | ClusterClient:
+        if self._cluster is not None:
+            return ClusterClient(self._cluster, self._options)
+        return RedisClient(self._address, locate=self._locate, options=self._options)
 
-    def _blocking(self, connections: _Connections, *, name: str | None = None, quiet: bool = False) -> BlockingClient:
+    def _slot(self, keys: QueueKeys) -> int:
+        return 0 if self._cluster is None else key_slot(keys.base)
+
+    def _work(self, connections: _Connections, slot: int, blocking: BlockingClient) -> _Work:
+        waiter = WorkWaiter(blocking, connections.client, connections.unheard.pop(slot, ()))
+        work = connections.work[slot] = _Work(waiter, blocking)
+        return work
+
+    def _blocking(
+        self, connections: _Connections, slot: int, *, name: str | None = None, quiet: bool = False
+    ) -> BlockingClient:
         # It waits most of the time, so it needs no PING to know that the connection lives.
         options = replace(self._options, ping_after_s=None, name=name or self._options.name, quiet=quiet)
-        blocking = BlockingClient(self._address, locate=self._locate, options=options)
+        if isinstance(connections.client, ClusterClient):
+            # Each node of a cluster is heard of in the log by its own client.
+            blocking: BlockingClient = connections.client.blocking(slot, replace(options, quiet=True))
+        else:
+            blocking = BlockingClient(self._address, locate=self._locate, options=options)
         connections.blocking.append(blocking)
         return blocking
 
@@ -209,7 +250,8 @@ class Clients:
         return await (await self.client()).call(*command, repeatable=repeatable)
 
     async def _run(self, script: Script, key: str, args: tuple[bytes | str | int, ...]) -> Any:
-        return await run(await self.client(), script, key, *args)
+        keys = keys_of(key, cluster=self._cluster is not None)
+        return await run(await self.client(), script, keys, *args)
 
 
 def _consume(future: asyncio.Future[Any]) -> None:

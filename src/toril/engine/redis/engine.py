@@ -1,4 +1,4 @@
-"""`RedisEngine`: the ports over one Redis or Valkey server."""
+"""`RedisEngine`: the ports over one Redis or Valkey server, or a cluster of them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from toril.engine.protocol import Capabilities, Engine, Health
 from toril.engine.redis.address import Address, parse_address
 from toril.engine.redis.bus import RedisBus
 from toril.engine.redis.clients import Clients, Locator
+from toril.engine.redis.cluster import Cluster, parse_cluster
 from toril.engine.redis.flows import RedisFlowStore
 from toril.engine.redis.inspect import RedisJobInspector
 from toril.engine.redis.jobs import RedisJobStore
-from toril.engine.redis.keys import DEFAULT_PREFIX, Keys
+from toril.engine.redis.keys import CLUSTER_PREFIX, DEFAULT_PREFIX, Keys
 from toril.engine.redis.keyvalue import RedisKeyValueStore
 from toril.engine.redis.link import ClientOptions
+from toril.engine.redis.registry import QueueRegistry
 from toril.engine.redis.schedules import RedisScheduleStore
-from toril.engine.redis.scripts import load_all
-from toril.engine.redis.server import Server, check, look
+from toril.engine.redis.server import check
+from toril.engine.redis.survey import scripts_loaded, shown, survey
 from toril.errors import ConfigError, EngineClosed, EngineUnavailable, TorilError
 from toril.settings import RedisSettings
 
@@ -36,7 +38,8 @@ _log = logging.getLogger("toril.redis")
 
 
 class RedisEngine:
-    """Everything on one Redis or Valkey server, jobs in BullMQ's layout under `prefix`.
+    """Everything on one Redis or Valkey server or cluster, jobs in BullMQ's layout under `prefix`. In a Cluster it has
+    a hash tag, by default one for each queue.
 
     `address` is a URL or an `Address`. `wire` says whose rules hold where BullMQ's major versions differ: `auto` finds
     out queue by queue. `allow_eviction` accepts a server that may throw jobs away when its memory is full. `start`
@@ -47,7 +50,7 @@ class RedisEngine:
 
     def __init__(
         self,
-        address: Address | Locator | str,
+        address: Address | Locator | Cluster | str,
         *,
         prefix: str = DEFAULT_PREFIX,
         wire: str = "auto",
@@ -59,7 +62,8 @@ class RedisEngine:
             raise ConfigError(f"wire: expected {', '.join(map(repr, get_args(Wire)))}, got {wire!r}.")
         if not prefix:
             raise ConfigError("prefix: expected text that is not empty, such as 'bull'.")
-        self._keys = Keys(prefix)
+        cluster = isinstance(self._address, Cluster)
+        self._keys = Keys(CLUSTER_PREFIX if cluster and prefix == DEFAULT_PREFIX else prefix, cluster=cluster)
         self._wire = wire
         self._allow_eviction = allow_eviction
         self._client = client
@@ -100,8 +104,9 @@ class RedisEngine:
         if parts is None:
             parts = _Parts(Clients(self._address, self._client), self._keys, self._wire)
         try:
-            server = await look(parts.clients)
-            for warning in check(server, self.location, allow_eviction=self._allow_eviction):
+            found = await survey(parts.clients)
+            cluster = self._keys.cluster
+            for warning in check(found.server, self.location, allow_eviction=self._allow_eviction, cluster=cluster):
                 _log.warning("%s", warning)
         except EngineUnavailable:
             await self._keep_trying(parts)
@@ -126,11 +131,12 @@ class RedisEngine:
             clients = self._opened().clients
             await clients.call("PING", repeatable=True)
             round_trip_ms = (time.perf_counter() - begun) * 1000
-            server = await look(clients)
-            scripts = await _scripts_loaded(clients)
+            found = await survey(clients)
+            scripts = await scripts_loaded(clients)
+            nodes = {"nodes": list(found.nodes)} if found.nodes else {}
         except TorilError as error:
             return Health(False, (time.perf_counter() - begun) * 1000, {**detail, "error": str(error)})
-        return Health(True, round_trip_ms, detail | _shown(server) | scripts)
+        return Health(True, round_trip_ms, detail | shown(found.server) | nodes | scripts)
 
     async def _keep_trying(self, parts: _Parts) -> None:
         if self._unreached is None:
@@ -154,12 +160,13 @@ class _Parts:
 
     def __init__(self, clients: Clients, keys: Keys, wire: str) -> None:
         self.clients = clients
-        self.jobs: JobStore = RedisJobStore(clients, keys, wire)
-        self.inspect: JobInspector = RedisJobInspector(clients, keys, wire)
+        registry = QueueRegistry(clients, keys)
+        self.jobs: JobStore = RedisJobStore(clients, keys, wire, registry)
+        self.inspect: JobInspector = RedisJobInspector(clients, keys, wire, registry)
         self.keyvalue: KeyValueStore = RedisKeyValueStore(clients, keys)
         self.bus: Bus = RedisBus(clients, keys)
-        self.schedules: ScheduleStore = RedisScheduleStore(clients, keys, wire)
-        self.flows: FlowStore = RedisFlowStore(clients, keys, wire)
+        self.schedules: ScheduleStore = RedisScheduleStore(clients, keys, wire, registry)
+        self.flows: FlowStore = RedisFlowStore(clients, keys, wire, registry)
 
 
 def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:
@@ -187,28 +194,16 @@ def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:
     )
 
 
-def _place(url: str) -> Address | Locator:
-    if not url.strip().partition("://")[0].lower().endswith("+sentinel"):
+def _place(url: str) -> Address | Locator | Cluster:
+    scheme = url.strip().partition("://")[0].lower()
+    if scheme.endswith("+cluster"):
+        return parse_cluster(url, own_options=OWN_OPTIONS)
+    if not scheme.endswith("+sentinel"):
         return parse_address(url, own_options=OWN_OPTIONS)
     # The library behind it takes a quarter of a second to load.
     from toril.engine.redis.sentinel import parse_sentinels
 
     return parse_sentinels(url, own_options=OWN_OPTIONS)
-
-
-def _shown(server: Server) -> dict[str, Any]:
-    """What people want to know of a server; what it hides is left out."""
-    return {name: value for name, value in server._asdict().items() if value is not None}
-
-
-async def _scripts_loaded(clients: Clients) -> dict[str, Any]:
-    """How many of the scripts the server holds; nothing when it does not tell."""
-    scripts = load_all()
-    try:
-        flags = await clients.call("SCRIPT", "EXISTS", *(script.digest for script in scripts), repeatable=True)
-    except ConfigError:
-        return {}
-    return {"scripts": len(scripts), "scripts_loaded": sum(flags)}
 
 
 _: type[Engine] = RedisEngine

@@ -10,6 +10,7 @@ from toril.engine.ports.jobs import Added
 from toril.engine.redis.clients import Clients
 from toril.engine.redis.keys import Keys
 from toril.engine.redis.records import text
+from toril.engine.redis.registry import QueueRegistry
 from toril.engine.redis.scripts import Script, load
 from toril.errors import CrossSlotFlow, FlowConflict, JobNotFound
 from toril.jobs.flow import ChildFailure, Children, ChildResult, FlowNode, JobRef, OnFailure, check_nodes
@@ -32,9 +33,10 @@ _POLICIES = {
 class RedisFlowStore:
     """The flows of one Redis. `wire` is `auto`, `bullmq5` or `bullmq6`."""
 
-    def __init__(self, clients: Clients, keys: Keys, wire: str) -> None:
+    def __init__(self, clients: Clients, keys: Keys, wire: str, registry: QueueRegistry) -> None:
         self._clients = clients
         self._keys = keys
+        self._registry = registry
         self._wire = wire
 
     async def add(self, nodes: Sequence[FlowNode], *, batch: str, now: int) -> Added:
@@ -45,7 +47,8 @@ class RedisFlowStore:
         queues = list(dict.fromkeys([node.queue for node in nodes] + [ref.queue for ref in parents if ref]))
         self._refuse_slots(queues)
         known = list(dict.fromkeys(node.queue for node in nodes))
-        args: list[str | int] = [batch, _BATCH_REMEMBERED_MS, self._keys.queues(), len(known), *known]
+        await self._registry.note(*known)
+        args: list[str | int] = [batch, _BATCH_REMEMBERED_MS, self._registry.key, len(known), *known]
         inner = {node.parent for node in nodes if isinstance(node.parent, int)}
         for number, (node, parent) in enumerate(zip(nodes, parents, strict=True)):
             args += self._node_args(node, parent, number in inner)

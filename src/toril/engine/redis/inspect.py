@@ -11,6 +11,7 @@ from toril.engine.redis.clients import Clients
 from toril.engine.redis.cursors import Cursor, read_cursor
 from toril.engine.redis.keys import Keys
 from toril.engine.redis.records import job_of, text, whole
+from toril.engine.redis.registry import QueueRegistry
 from toril.engine.redis.scripts import Script, load
 from toril.errors import JobLocked
 from toril.jobs.limits import QueueLimits
@@ -46,13 +47,14 @@ class RedisJobInspector:
     it in the line would cost as much as there is waiting. `clean` takes unfinished jobs in the order of the line.
     """
 
-    def __init__(self, clients: Clients, keys: Keys, wire: str) -> None:
+    def __init__(self, clients: Clients, keys: Keys, wire: str, registry: QueueRegistry) -> None:
         self._clients = clients
         self._keys = keys
+        self._registry = registry
         self._wire = wire
 
     async def get(self, id: str, queue: str | None = None) -> Job | None:
-        names = [queue] if queue is not None else await self._names()
+        names = [queue] if queue is not None else await self._registry.names()
         found = await asyncio.gather(*(self._get(name, id) for name in names))
         return next((job for job in found if job is not None), None)
 
@@ -111,10 +113,11 @@ class RedisJobInspector:
         return (await self._info(queue)).counts
 
     async def queues(self) -> tuple[QueueInfo, ...]:
-        return tuple(await asyncio.gather(*(self._info(name) for name in await self._names())))
+        return tuple(await asyncio.gather(*(self._info(name) for name in await self._registry.names())))
 
     async def pause(self, queue: str, *, now: int) -> None:
-        await self._run(_PAUSE, queue, now, self._keys.queues(), queue)
+        await self._registry.note(queue)
+        await self._run(_PAUSE, queue, now, self._registry.key, queue)
 
     async def resume(self, queue: str, *, now: int) -> None:
         while not await self._run(_RESUME, queue, now, _MOVED):
@@ -133,7 +136,8 @@ class RedisJobInspector:
         given = (limits.concurrency, *(limits.rate or (None, None)))
         args = ["" if number is None else number for number in given]
         declaration = limits.stored() if declared else ""
-        return bool(await self._run(_LIMITS, queue, now, *args, declaration, self._keys.queues(), queue))
+        await self._registry.note(queue)
+        return bool(await self._run(_LIMITS, queue, now, *args, declaration, self._registry.key, queue))
 
     async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         return await self._change(_RETRY, queue, ids, now)
@@ -164,17 +168,15 @@ class RedisJobInspector:
         return deleted
 
     async def obliterate(self, queue: str, *, force: bool, now: int, limit: int = 1000) -> bool:
-        done, running = await self._run(_OBLITERATE, queue, now, int(force), limit, self._keys.queues(), queue)
+        done, running = await self._run(_OBLITERATE, queue, now, int(force), limit, self._registry.key, queue)
         if running:
             raise JobLocked(
                 f"Queue {queue!r} is paused but not obliterated: {running} of its jobs are running. "
                 "Wait for them, or use force to delete them under their workers."
             )
+        if done:
+            await self._registry.forget(queue)
         return bool(done)
-
-    async def _names(self) -> Sequence[str]:
-        members = await self._clients.call("SMEMBERS", self._keys.queues(), repeatable=True)
-        return sorted(text(name) for name in members)
 
     async def _get(self, queue: str, id: str) -> Job | None:
         [found] = await self._run(_READ, queue, 0, id)

@@ -22,6 +22,7 @@ from toril.engine.ports.jobs import (
 from toril.engine.redis.clients import Clients
 from toril.engine.redis.keys import Keys, QueueKeys
 from toril.engine.redis.records import cancel_entry, cancel_of, history_entry
+from toril.engine.redis.registry import QueueRegistry
 from toril.engine.redis.scripts import Script, load
 from toril.jobs import outcome as out
 from toril.jobs.model import AttemptRecord, CancelRequest, NewJob, TakenJob
@@ -43,15 +44,17 @@ _LOCK_TIMES_REMEMBERED = 2
 class RedisJobStore:
     """The hot path on one Redis. `wire` is `auto`, `bullmq5` or `bullmq6`."""
 
-    def __init__(self, clients: Clients, keys: Keys, wire: str) -> None:
+    def __init__(self, clients: Clients, keys: Keys, wire: str, registry: QueueRegistry) -> None:
         self._clients = clients
         self._keys = keys
+        self._registry = registry
         self._wire = wire
         self._known: set[str] = set()
 
     async def add(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
+        await self._registry.note(queue)
         # The store learns once per process that there is a queue of that name.
-        args: list[str | int] = [batch, _BATCH_REMEMBERED_MS, self._keys.queues(), queue, int(queue in self._known)]
+        args: list[str | int] = [batch, _BATCH_REMEMBERED_MS, self._registry.key, queue, int(queue in self._known)]
         args.append("")
         claims: dict[int, str] = {}
         for number, (id_, name, data, opts, timestamp, delay_ms, priority, lifo, unique) in enumerate(jobs):
@@ -142,14 +145,14 @@ class RedisJobStore:
             await self._run(_REPORT, queue, now, *args)
 
     async def attend(self, worker: str, queues: Sequence[str]) -> None:
-        await self._clients.attend(worker, [self._keys.worker_name(queue, worker) for queue in queues])
+        names = [(self._keys.queue(queue), self._keys.worker_name(queue, worker)) for queue in queues]
+        await self._clients.attend(worker, names)
 
     async def leave(self, worker: str) -> None:
         await self._clients.leave(worker)
 
     async def wait_for_work(self, queues: Sequence[str], *, timeout: float) -> frozenset[str]:
-        waiter = await self._clients.waiter()
-        return await waiter.wait({queue: self._keys.queue(queue) for queue in queues}, timeout)
+        return await self._clients.wait_for_work({queue: self._keys.queue(queue) for queue in queues}, timeout)
 
     async def _run(self, script: Script, queue: str, now: int, *args: str | int) -> Any:
         keys: QueueKeys = self._keys.queue(queue)

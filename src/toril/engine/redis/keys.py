@@ -2,7 +2,7 @@
 
 The job side is BullMQ's layout: `<prefix>:<queue>:<key>`. What is Toril's own lies outside it, so that BullMQ's
 clean-up of orphans cannot take it for a job: `toril:<prefix>:<queue>:<key>` in the same Cluster slot, and
-`toril:<namespace>:<key>`.
+`toril:<namespace>:<key>`. In a Cluster all keys of a queue lie in one slot, and each key of a namespace in its own.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import base64
 from typing import NamedTuple
 
+from toril.engine.redis.slots import is_tagged, tag_of
 from toril.errors import ConfigError
 
 DEFAULT_PREFIX = "bull"
+CLUSTER_PREFIX = "{bull-<queue>}"
+"""What stands for the default prefix in a Cluster: a slot for each queue."""
 
 
 class QueueKeys(NamedTuple):
@@ -33,20 +36,25 @@ class Keys:
     """
 
     def __init__(self, prefix: str = DEFAULT_PREFIX, *, cluster: bool = False) -> None:
-        tagged = "{" in prefix and "}" in prefix[prefix.index("{") + 2 :]
-        if cluster and not tagged:
+        if cluster and not is_tagged(prefix.encode()):
             raise ConfigError(
                 "prefix: expected a hash tag, such as '{bull}' or '{bull-<queue>}', because all keys of a queue "
                 f"must lie in one slot of a Cluster, got {prefix!r}."
             )
         self._prefix = prefix
         self.cluster = cluster
+        self.spread = cluster and tag_of(prefix.encode()) != tag_of(self.prefix("a").encode())
+        """Whether the keys of two queues may lie in two slots."""
 
     def queue(self, queue: str) -> QueueKeys:
-        """The keys of a queue. Raises ConfigError for an empty name or one with a colon."""
+        """The keys of a queue. Raises ConfigError for an empty name or one with a colon, and in a Cluster for one that
+        would put the keys of the queue into several slots.
+        """
         if not queue or ":" in queue:
             raise ConfigError(f"queue: expected a name without colons, got {queue!r}.")
         prefix = self.prefix(queue)
+        if self.spread and not is_tagged(prefix.encode()):
+            raise ConfigError(f"queue: expected a name that does not begin with a brace, got {queue!r}.")
         return QueueKeys(f"{prefix}:{queue}:", f"toril:{prefix}:{queue}:")
 
     def prefix(self, queue: str) -> str:
@@ -59,8 +67,8 @@ class Keys:
 
     def slot_tag(self, queue: str) -> str:
         """What decides the Cluster slot of a queue's keys."""
-        tag = self.prefix(queue).partition("{")[2].partition("}")[0]
-        return tag or f"{self.prefix(queue)}:{queue}"
+        prefix = self.prefix(queue).encode()
+        return tag_of(prefix).decode() if is_tagged(prefix) else f"{self.prefix(queue)}:{queue}"
 
     def split(self, key: str) -> tuple[str, str]:
         """Queue and id out of a job's key. A queue's name has no colon, but an id of another producer may have some."""

@@ -1,19 +1,22 @@
 """`KeyValueStore` on Redis: plain strings with an expiry, readable by any client.
 
 Values expire by the server's clock, `ttl_ms` after they were stored, whatever `now` says: a time to live needs no clock
-that all processes agree on, and two machines whose clocks differ see a value expire at the same moment.
+that all processes agree on, and two machines whose clocks differ see a value expire at the same moment. In a Cluster
+values that are stored together are stored each by itself: another caller, or a failure, may come in between.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 
 from toril.engine.ports.keyvalue import KeyPage, KeyValueStore
 from toril.engine.redis.clients import Clients
 from toril.engine.redis.keys import Keys
-from toril.engine.redis.records import text
 from toril.engine.redis.scripts import load
+from toril.engine.redis.sweep import stride
+from toril.engine.redis.wire import Arg
 from toril.errors import ConfigError
 
 _SET = load("keyvalue/set")
@@ -40,7 +43,9 @@ class RedisKeyValueStore:
 
     async def set(self, items: Sequence[tuple[str, bytes]], *, ttl_ms: int, now: int) -> None:
         named = self._named([key for key, _ in items])
-        if named:
+        if self._keys.cluster:
+            await self._set_each(named, [value for _, value in items], ttl_ms)
+        elif named:
             pairs = [part for key, (_, value) in zip(named, items, strict=True) for part in (key, value)]
             await self._clients.run(_SET, named[0], ttl_ms, *pairs)
 
@@ -55,21 +60,27 @@ class RedisKeyValueStore:
         return int(await self._clients.call("DEL", *named)) if named else 0
 
     async def scan(self, prefix: str, *, now: int, limit: int = 1000, cursor: str | None = None) -> KeyPage:
-        if cursor is not None and not (cursor.isdecimal() and cursor.isascii()):
-            raise ConfigError(f"cursor: expected the cursor of an earlier page, got {cursor[:80]!r}.")
         root = self._keys.value("")
         pattern = _PATTERN.sub(r"\\\1", self._keys.value(prefix)) + "*"
         # A stride may find somewhat more than it was asked for, and a key twice.
         found: dict[str, None] = {}
-        at, count = cursor or "0", max(limit, 1)
+        count = max(limit, 1)
         for _ in range(_MOST_STRIDES):
-            reply, names = await self._clients.call("SCAN", at, "MATCH", pattern, "COUNT", count, repeatable=True)
-            at = text(reply)
-            found |= dict.fromkeys(text(name).removeprefix(root) for name in names)
-            if at == "0" or len(found) >= limit:
+            cursor, names = await stride(self._clients, cursor, pattern, count)
+            found |= dict.fromkeys(name.removeprefix(root) for name in names)
+            if cursor is None or len(found) >= limit:
                 break
             count = max(limit - len(found), min(2 * count, _LONGEST_STRIDE))
-        return KeyPage(tuple(found), None if at == "0" else at)
+        return KeyPage(tuple(found), cursor)
+
+    async def _set_each(self, keys: Sequence[str], values: Sequence[bytes], ttl_ms: int) -> None:
+        """Each key has a slot of its own: they cannot be written in one step."""
+        stored = dict(zip(keys, values, strict=True))
+        if ttl_ms > 0:
+            commands: list[tuple[Arg, ...]] = [("SET", key, value, "PX", ttl_ms) for key, value in stored.items()]
+        else:
+            commands = [("DEL", key) for key in stored]
+        await asyncio.gather(*(self._clients.call(*command, repeatable=True) for command in commands))
 
     def _named(self, keys: Sequence[str]) -> list[str]:
         for key in keys:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 # The command was refused before it did anything, and another or the same server will take it soon.
-RECONNECT = frozenset({"LOADING", "MASTERDOWN", "READONLY"})
+RECONNECT = frozenset({"LOADING", "MASTERDOWN", "READONLY", "UNBLOCKED"})
 PAUSE = frozenset({"BUSY", "CLUSTERDOWN", "TRYAGAIN"})
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*\Z")

@@ -9,6 +9,7 @@ from toril.engine.ports.schedules import Planned, ScheduleStore
 from toril.engine.redis.clients import Clients
 from toril.engine.redis.keys import Keys
 from toril.engine.redis.records import text
+from toril.engine.redis.registry import QueueRegistry
 from toril.engine.redis.scripts import Script, load
 from toril.errors import ConfigError
 from toril.jobs.schedule import NewSchedule, Repeat, Schedule, Template, whole
@@ -23,15 +24,17 @@ _REMOVE = load("schedules/remove")
 class RedisScheduleStore:
     """The schedules of one Redis. `wire` is `auto`, `bullmq5` or `bullmq6`."""
 
-    def __init__(self, clients: Clients, keys: Keys, wire: str) -> None:
+    def __init__(self, clients: Clients, keys: Keys, wire: str, registry: QueueRegistry) -> None:
         self._clients = clients
         self._keys = keys
+        self._registry = registry
         self._wire = wire
 
     async def upsert(
         self, queue: str, schedule: NewSchedule, template: Template, *, first: int | None, now: int
     ) -> Planned:
         repeat = schedule.repeat
+        await self._registry.note(queue)
         times = (repeat.every, repeat.pattern, repeat.tz, repeat.limit, repeat.start, repeat.end, repeat.offset, first)
         answer = await self._run(
             _UPSERT,
@@ -44,7 +47,7 @@ class RedisScheduleStore:
             *("" if value is None else value for value in times),
             *_run_args(schedule.id, template),
             template.data,
-            self._keys.queues(),
+            self._registry.key,
             queue,
         )
         if len(answer) == 1:

@@ -11,8 +11,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from toril.engine.redis.client import RedisClient
 from toril.engine.redis.replies import ReplyError
+from toril.engine.redis.slots import is_tagged
+from toril.engine.redis.wire import Caller
 from toril.errors import EngineUnavailable
 
 _INCLUDE = re.compile(r"^-- include: (\w+)\s*$", re.MULTILINE)
@@ -61,19 +62,29 @@ def load_all() -> tuple[Script, ...]:
     return tuple(load(name) for name in sorted(names))
 
 
-async def run(client: RedisClient, script: Script, key: str, *args: bytes | str | int) -> Any:
-    """Run a script. `key` decides the Cluster slot. A server that does not know the script is taught it.
+def keys_of(key: str, *, cluster: bool) -> tuple[str, ...]:
+    """The keys that a script names for `key`.
+
+    The scripts of a queue spell most of their keys themselves. While a slot is moved from node to node, key by key,
+    such a script would find a part of them and end in its midst. So in a Cluster it names one more key, which never
+    exists: both nodes refuse it before it begins (TRYAGAIN), and it is sent again until the slot has arrived.
+    """
+    return (key, f"{key}::") if cluster and is_tagged(key.encode()) else (key,)
+
+
+async def run(client: Caller, script: Script, keys: tuple[str, ...], *args: bytes | str | int) -> Any:
+    """Run a script. `keys` decide the Cluster slot. A server that does not know the script is taught it.
 
     Every script here may be run again when its reply was lost: batches and exchanges are remembered by the store, and
     the others lead to the same state a second time.
     """
     try:
-        return await client.call(b"EVALSHA", script.digest, 1, key, *args, repeatable=True)
+        return await client.call(b"EVALSHA", script.digest, len(keys), *keys, *args, repeatable=True)
     except ReplyError as error:
         if error.code != "NOSCRIPT":
             raise
     try:
-        return await client.call(b"EVAL", script.text, 1, key, *args, repeatable=True)
+        return await client.call(b"EVAL", script.text, len(keys), *keys, *args, repeatable=True)
     except EngineUnavailable as error:
         # A server that was restarted knows no script, but may have run this one before its answer was lost.
         error.ambiguous = True

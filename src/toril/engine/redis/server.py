@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any, NamedTuple
 
-from toril.engine.redis.clients import Clients
 from toril.engine.redis.records import text
 from toril.engine.redis.replies import ReplyError
+from toril.engine.redis.wire import Caller
 from toril.errors import ConfigError
 
 # XRANGE without its first entry, ZRANGE … REV, LPOS, COPY.
@@ -38,31 +39,47 @@ class Server(NamedTuple):
     clock_ahead_ms: int | None = None
 
 
-async def look(clients: Clients) -> Server:
+async def look(client: Caller) -> Server:
     """Ask the server. What it hides (hosted servers hide CONFIG, some INFO) stays None.
 
-    Raises EngineUnavailable when it does not answer, and ConfigError when it does not let us in.
+    Raises EngineUnavailable when it does not answer, and ReplyError when it does not let us in.
     """
-    await clients.call("PING", repeatable=True)
-    info = _info_of(await _asked(clients, "INFO"))
+    await client.call("PING", repeatable=True)
+    info = _info_of(await _asked(client, "INFO"))
     settings: dict[str, str] = {}
     for name in _SETTINGS:
-        settings |= _pairs_of(await _asked(clients, "CONFIG", "GET", name))
+        settings |= _pairs_of(await _asked(client, "CONFIG", "GET", name))
     return Server(
         version=info.get("valkey_version") or info.get("redis_version"),
         flavour="valkey" if "valkey_version" in info else "redis",
         mode=info.get("server_mode") or info.get("redis_mode"),
         policy=info.get("maxmemory_policy") or settings.get("maxmemory-policy"),
         persistence=_persistence(info, settings),
-        open=_is_open(settings, has_nameless_login=await _lets_anybody_in(clients)),
+        open=_is_open(settings, has_nameless_login=await _lets_anybody_in(client)),
         used_memory=_number(info.get("used_memory")),
         max_memory=_number(info.get("maxmemory")),
         role=info.get("role"),
-        clock_ahead_ms=await _clock_ahead_ms(clients),
+        clock_ahead_ms=await _clock_ahead_ms(client),
     )
 
 
-def check(server: Server, location: str, *, allow_eviction: bool) -> Iterator[str]:
+def together(servers: Sequence[Server]) -> Server:
+    """The masters of a cluster as if they were one server: of each thing what is worst among them."""
+    first = servers[0]
+    kinds = [kind for kind in ("none", "rdb", "aof") if any(server.persistence == kind for server in servers)]
+    fullest = max(servers, key=lambda server: (server.used_memory or 0) / (server.max_memory or inf))
+    ahead = [server.clock_ahead_ms for server in servers if server.clock_ahead_ms is not None]
+    return first._replace(
+        policy=next((server.policy for server in servers if server.policy != "noeviction"), first.policy),
+        persistence=kinds[0] if kinds else None,
+        open=any(server.open for server in servers) if any(server.open is not None for server in servers) else None,
+        used_memory=fullest.used_memory,
+        max_memory=fullest.max_memory,
+        clock_ahead_ms=max(ahead, key=abs, default=None),
+    )
+
+
+def check(server: Server, location: str, *, allow_eviction: bool, cluster: bool = False) -> Iterator[str]:
     """Warnings about a server, each with what to do. Raises ConfigError for one that jobs cannot be entrusted to."""
     version = tuple(int(part) for part in re.findall(r"\d+", server.version or "")[:2])
     if version and version < OLDEST:
@@ -71,10 +88,10 @@ def check(server: Server, location: str, *, allow_eviction: bool) -> Iterator[st
             f"{location}: expected Redis {wanted} or newer, or Valkey, found {server.version}. Upgrade the server, or "
             "use sqlite:///toril.db."
         )
-    if server.mode == "cluster":
+    if server.mode == "cluster" and not cluster:
         raise ConfigError(
-            f"{location}: expected a single server, found a node of a cluster, which Toril does not use yet. Name a "
-            "server that runs with cluster-enabled no."
+            f"{location}: expected a single server, found a node of a cluster. Write redis+cluster:// "
+            "(rediss+cluster:// with TLS) and name some of its nodes."
         )
     if server.policy is None:
         yield f"{location} hides its eviction policy: make sure that it is noeviction, or jobs may vanish."
@@ -97,18 +114,17 @@ def check(server: Server, location: str, *, allow_eviction: bool) -> Iterator[st
         raise ConfigError(f"{location}: expected a primary, found a replica, which takes no writes. Name the primary.")
 
 
-async def _asked(clients: Clients, *command: str) -> Any:
+async def _asked(client: Caller, *command: str) -> Any:
     """The reply, None when the server refuses to tell."""
-    client = await clients.client()
     try:
         return await client.call(*command, repeatable=True)
     except ReplyError:
         return None
 
 
-async def _clock_ahead_ms(clients: Clients) -> int | None:
+async def _clock_ahead_ms(client: Caller) -> int | None:
     before = time.time()
-    reply = await _asked(clients, "TIME")
+    reply = await _asked(client, "TIME")
     after = time.time()
     if reply is None:
         return None
@@ -118,9 +134,9 @@ async def _clock_ahead_ms(clients: Clients) -> int | None:
     return round(ahead * 1000) if abs(ahead) > (after - before) / 2 else 0
 
 
-async def _lets_anybody_in(clients: Clients) -> bool | None:
+async def _lets_anybody_in(client: Caller) -> bool | None:
     """Whether the default user needs no password; None when the server does not tell."""
-    reply = await _asked(clients, "ACL", "GETUSER", "default")
+    reply = await _asked(client, "ACL", "GETUSER", "default")
     if reply is None:
         return None
     pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)

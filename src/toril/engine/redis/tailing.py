@@ -1,4 +1,5 @@
-"""Waiting for events: one blocked connection per event loop, however many queues are followed on it.
+"""Waiting for events: one blocked connection per event loop, however many queues are followed on it. In a Cluster one
+per slot.
 
 It blocks in XREAD on the event streams of all queues that somebody waits for. When another queue joins, the connection
 is nudged through a stream of its own, and blocks anew on the longer list.
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from toril.engine.redis.blocking import BlockingClient
-from toril.engine.redis.client import RedisClient
 from toril.engine.redis.keys import QueueKeys
 from toril.engine.redis.records import event_of, text
 from toril.engine.redis.replies import ReplyError
+from toril.engine.redis.wire import Caller
 from toril.errors import EngineUnavailable
 from toril.kernel.ids import token_hex
 
@@ -33,9 +34,11 @@ class _Follower:
 
 
 class EventWaiter:
-    """All who wait for events on one event loop. `blocking` is used for nothing else, `control` for everything else."""
+    """All who wait for events on one event loop, in a Cluster for those of one slot. `blocking` is used for nothing
+    else, `control` for everything else.
+    """
 
-    def __init__(self, blocking: BlockingClient, control: RedisClient) -> None:
+    def __init__(self, blocking: BlockingClient, control: Caller) -> None:
         self._blocking = blocking
         self._control = control
         self._followers: list[_Follower] = []

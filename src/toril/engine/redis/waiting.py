@@ -1,4 +1,4 @@
-"""Waiting for work: one blocked connection per event loop, however many queues wait on it.
+"""Waiting for work: one blocked connection per event loop, however many queues wait on it. In a Cluster one per slot.
 
 Once a worker attends, that connection carries its name for its first queue; connections that do nothing else carry the
 others. BullMQ counts them as workers (layout section 8.1).
@@ -11,11 +11,11 @@ who looks sets it again when there is more to do (layout sections 1 and 8.2).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from toril.engine.redis.blocking import BlockingClient
-from toril.engine.redis.client import RedisClient
 from toril.engine.redis.keys import QueueKeys
+from toril.engine.redis.wire import Caller
 from toril.errors import EngineUnavailable
 from toril.kernel.ids import token_hex
 
@@ -28,11 +28,11 @@ _NUDGE_KEPT_S = 60
 
 
 class WorkWaiter:
-    """All who wait for work on one event loop. `blocking` is used for nothing else, `control` for everything else;
-    markers of the queues `unheard` may have been popped before.
+    """All who wait for work on one event loop, in a Cluster for that of one slot. `blocking` is used for nothing else,
+    `control` for everything else; markers of the queues `unheard` may have been popped before.
     """
 
-    def __init__(self, blocking: BlockingClient, control: RedisClient, unheard: Iterable[str] = ()) -> None:
+    def __init__(self, blocking: BlockingClient, control: Caller, unheard: Iterable[str] = ()) -> None:
         self._blocking = blocking
         self._control = control
         self._id = token_hex(6)
@@ -50,24 +50,26 @@ class WorkWaiter:
 
         Raises EngineUnavailable when the store is away.
         """
+        return await wait_together([(self, queues)], timeout)
+
+    def take_unheard(self, queues: Mapping[str, QueueKeys]) -> frozenset[str]:
+        """Those of the queues whose marker was popped while nobody waited; each is told once."""
         unheard = self._unheard & queues.keys()
-        if unheard:
-            self._unheard -= unheard
-            return frozenset(unheard)
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._unheard -= unheard
+        return frozenset(unheard)
+
+    def join(self, queues: Mapping[str, QueueKeys], future: asyncio.Future[str]) -> None:
+        """Have `future` say which of the queues may have work."""
         for queue, keys in queues.items():
             self._keys[queue] = keys
             self._waiting.setdefault(queue, []).append(future)
-        try:
-            await self._make_blocked(queues)
-            await asyncio.wait([future], timeout=timeout)
-            return frozenset({future.result()}) if future.done() else frozenset()
-        finally:
-            future.cancel()
-            for queue in queues:
-                self._waiting[queue].remove(future)
-                if not self._waiting[queue]:
-                    del self._waiting[queue]
+
+    def part(self, queues: Mapping[str, QueueKeys], future: asyncio.Future[str]) -> None:
+        """The end of `join`."""
+        for queue in queues:
+            self._waiting[queue].remove(future)
+            if not self._waiting[queue]:
+                del self._waiting[queue]
 
     async def close(self) -> frozenset[str]:
         """Stop waiting. Who still waits is woken. Answers the queues of which a marker may have been popped unheard."""
@@ -78,7 +80,7 @@ class WorkWaiter:
         self._wake(list(self._waiting))
         return frozenset(self._keys)
 
-    async def _make_blocked(self, queues: Mapping[str, QueueKeys]) -> None:
+    async def make_blocked(self, queues: Mapping[str, QueueKeys]) -> None:
         """See to it that the connection blocks on these queues too."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._block())
@@ -142,3 +144,22 @@ class WorkWaiter:
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
+
+
+async def wait_together(parts: Sequence[tuple[WorkWaiter, Mapping[str, QueueKeys]]], timeout: float) -> frozenset[str]:
+    """As `WorkWaiter.wait`, for queues that are waited for on several connections."""
+    unheard: frozenset[str] = frozenset().union(*(waiter.take_unheard(queues) for waiter, queues in parts))
+    if unheard:
+        return unheard
+    future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    for waiter, queues in parts:
+        waiter.join(queues, future)
+    try:
+        for waiter, queues in parts:
+            await waiter.make_blocked(queues)
+        await asyncio.wait([future], timeout=timeout)
+        return frozenset({future.result()}) if future.done() else frozenset()
+    finally:
+        future.cancel()
+        for waiter, queues in parts:
+            waiter.part(queues, future)

@@ -39,6 +39,14 @@ _RECEIVE_BYTES = 64 * 1024
 _log = logging.getLogger("toril.redis")
 
 
+class Caller(Protocol):
+    """Who sends commands: the client of one server, or of a cluster."""
+
+    def call(self, *command: Arg, timeout_s: float | None = None, repeatable: bool = False) -> asyncio.Future[Any]:
+        """As `RedisClient.call`."""
+        ...
+
+
 class WireOwner(Protocol):
     """Who is told what happens on a wire. All are called in the event loop and must not raise."""
 

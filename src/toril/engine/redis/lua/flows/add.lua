@@ -99,7 +99,7 @@ for number = #before, 1, -1 do
 end
 
 for at = 9, 8 + tonumber(ARGV[8]) do
-  redis.call('SADD', ARGV[7], ARGV[at])
+  known_as(ARGV[7], ARGV[at])
 end
 local answer = table.concat(created)
 redis.call('SET', memory, answer, 'PX', ARGV[6])

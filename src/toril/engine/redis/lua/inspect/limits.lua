@@ -13,7 +13,7 @@ if ARGV[8] ~= '' then
   redis.call('SET', declared, ARGV[8])
 end
 sized(queue)
-redis.call('SADD', ARGV[9], ARGV[10])
+known_as(ARGV[9], ARGV[10])
 for number, field in ipairs({ 'concurrency', 'max', 'duration' }) do
   local value = ARGV[4 + number]
   if value == '' then

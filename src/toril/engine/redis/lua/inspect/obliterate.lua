@@ -38,7 +38,7 @@ local function delete_schedulers()
 end
 
 if redis.call('HLEN', base .. 'meta') == 0 and redis.call('EXISTS', base .. 'id', base .. 'events') == 0 then
-  redis.call('SREM', ARGV[7], ARGV[8])
+  not_known_as(ARGV[7], ARGV[8])
   return { 1, 0 }
 end
 if not queue.paused then
@@ -68,5 +68,5 @@ for _, name in ipairs({ 'events', 'meta', 'id', 'pc', 'marker', 'stalled', 'stal
   redis.call('DEL', base .. name)
 end
 redis.call('DEL', own .. 'cancels', own .. 'declared')
-redis.call('SREM', ARGV[7], ARGV[8])
+not_known_as(ARGV[7], ARGV[8])
 return { 1, 0 }

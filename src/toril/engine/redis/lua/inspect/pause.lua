@@ -4,7 +4,7 @@
 -- BullMQ 5 keeps the line of a paused queue in `paused`; what is in both is joined, and nothing is overwritten.
 -- include: queue
 
-redis.call('SADD', ARGV[5], ARGV[6])
+known_as(ARGV[5], ARGV[6])
 if redis.call('HEXISTS', base .. 'meta', 'paused') == 1 then
   return 0
 end

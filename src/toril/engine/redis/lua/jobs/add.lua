@@ -84,6 +84,6 @@ end
 local answer = table.concat(created) .. (#owners > 0 and cjson.encode(owners) or '')
 redis.call('SET', memory, answer, 'PX', ARGV[6])
 if is_unknown then
-  redis.call('SADD', ARGV[7], ARGV[8])
+  known_as(ARGV[7], ARGV[8])
 end
 return answer

@@ -48,6 +48,19 @@ local function sized(queue)
   end
 end
 
+-- The set of known queues is '' where it lies in another slot, and the caller writes it.
+local function known_as(set, name)
+  if set ~= '' then
+    redis.call('SADD', set, name)
+  end
+end
+
+local function not_known_as(set, name)
+  if set ~= '' then
+    redis.call('SREM', set, name)
+  end
+end
+
 local function event(queue, ...)
   redis.call('XADD', queue.events, 'MAXLEN', '~', queue.maxlen, '*', 'event', ...)
 end

@@ -73,7 +73,7 @@ for at, name in pairs({ [7] = 'data', [8] = 'opts', [9] = 'every', [10] = 'patte
   end
 end
 redis.call('HSET', key, unpack(fields))
-redis.call('SADD', ARGV[22], ARGV[23])
+known_as(ARGV[22], ARGV[23])
 return plan_run(queue, schedule, due, {
   name = ARGV[6], data = ARGV[21], head = ARGV[17], quoted = ARGV[18], priority = tonumber(ARGV[19]), lifo = ARGV[20] == '1',
   pattern = not every,

@@ -1,0 +1,67 @@
+"""Looking at a whole store: one server, or each master of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from toril.engine.redis.clients import Clients
+from toril.engine.redis.scripts import load_all
+from toril.engine.redis.server import Server, look, together
+from toril.engine.redis.wire import Caller
+from toril.errors import ConfigError, EngineUnavailable
+
+
+class Survey(NamedTuple):
+    """What was found. `server` stands for all masters of a cluster; `nodes` is one entry for each, for people, with
+    `location`, `slots` and what it says of itself, or `error`; empty on a single server.
+    """
+
+    server: Server
+    nodes: tuple[dict[str, Any], ...]
+
+
+async def survey(clients: Clients) -> Survey:
+    """Ask every master. Raises EngineUnavailable when none answers, and ConfigError when one does not let us in."""
+    masters = await clients.guarded(clients.masters())
+    if not masters:
+        return Survey(await clients.guarded(look(await clients.client())), ())
+    found = await asyncio.gather(*(clients.guarded(look(master.client)) for master in masters), return_exceptions=True)
+    servers: list[Server] = []
+    nodes: list[dict[str, Any]] = []
+    for master, server in zip(masters, found, strict=True):
+        node: dict[str, Any] = {"location": master.address.redacted, "slots": master.slots}
+        if isinstance(server, BaseException):
+            if not isinstance(server, EngineUnavailable):
+                raise server
+            nodes.append(node | {"error": str(server)})
+        else:
+            servers.append(server)
+            nodes.append(node | shown(server))
+    if not servers:
+        raise next(error for error in found if isinstance(error, EngineUnavailable))
+    return Survey(together(servers), tuple(nodes))
+
+
+def shown(server: Server) -> dict[str, Any]:
+    """What people want to know of a server; what it hides is left out."""
+    return {name: value for name, value in server._asdict().items() if value is not None}
+
+
+async def scripts_loaded(clients: Clients) -> dict[str, Any]:
+    """How many of the scripts the server holds, or the master that holds fewest; nothing when it does not tell."""
+    scripts = load_all()
+    masters = await clients.guarded(clients.masters())
+    callers: list[Caller] = [master.client for master in masters] or [await clients.client()]
+    words = [script.digest for script in scripts]
+    try:
+        flags = await asyncio.gather(
+            *(clients.guarded(_asked(caller.call("SCRIPT", "EXISTS", *words, repeatable=True))) for caller in callers)
+        )
+    except ConfigError:
+        return {}
+    return {"scripts": len(scripts), "scripts_loaded": min(sum(each) for each in flags)}
+
+
+async def _asked(future: asyncio.Future[Any]) -> Any:
+    return await future

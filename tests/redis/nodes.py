@@ -1,0 +1,123 @@
+"""A Redis Cluster of our own: masters that share the slots, and replicas, each a server to be killed and frozen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.redis.server import RedisServer, free_port
+
+SLOTS = 16_384
+
+_FORMS_S = 30.0
+_TRIES = 3
+
+
+class ClusterServers:
+    """`masters` servers, and `replicas` replicas of the first one. `options` are words of each command line."""
+
+    def __init__(self, folder: Path, *options: str, masters: int = 3, replicas: int = 0) -> None:
+        self._folder = folder
+        self._options = options
+        self._masters = masters
+        self._replicas = replicas
+        self._buses: dict[int, int] = {}
+        self.nodes: list[RedisServer] = []
+
+    @property
+    def url(self) -> str:
+        """All nodes, without login."""
+        return f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
+
+    def start(self) -> None:
+        """Start the nodes, join them, and return when the cluster takes commands."""
+        self.nodes = [self._started(number) for number in range(self._masters + self._replicas)]
+        for number in range(self._masters):
+            first, last = (SLOTS * each // self._masters for each in (number, number + 1))
+            self.ask(number, "CLUSTER", "ADDSLOTSRANGE", first, last - 1)
+            self.ask(number, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for number in range(1, len(self.nodes)):
+            self.ask(number, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self._buses[0])
+        self.until(self._has_formed)
+        for number in range(self._masters, len(self.nodes)):
+            self.ask(number, "CLUSTER", "REPLICATE", self.id(0))
+        for number in range(self._masters, len(self.nodes)):
+            self.until(lambda number=number: "master_link_status:up" in self.ask(number, "INFO", "replication"))
+
+    def stop(self) -> None:
+        """End all nodes."""
+        for node in self.nodes:
+            node.kill()
+
+    def ask(self, number: int, *command: Any) -> Any:
+        """The reply of one node."""
+        with redis.Redis(port=self.nodes[number].port, decode_responses=True) as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*command)
+
+    def id(self, number: int) -> str:
+        """By what name the nodes know one of them."""
+        return str(self.ask(number, "CLUSTER", "MYID"))
+
+    def owner(self, slot: int) -> int:
+        """The number of the node that holds a slot, as the first node that answers sees it."""
+        ports = [node.port for node in self.nodes]
+        reply = self.ask(0, "CLUSTER", "SLOTS")
+        return next(ports.index(master[1]) for first, last, master, *_ in reply if first <= slot <= last)
+
+    def clear(self) -> None:
+        """Delete all keys of all masters."""
+        for number in range(self._masters):
+            self.ask(number, "FLUSHALL")
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        """Wait for a condition."""
+        ends = time.monotonic() + _FORMS_S
+        while not happened():
+            assert time.monotonic() < ends, "\n".join(line for node in self.nodes for line in node.said)
+            time.sleep(0.05)
+
+    def _has_formed(self) -> bool:
+        states = [self.ask(number, "CLUSTER", "INFO") for number in range(len(self.nodes))]
+        known = f"cluster_known_nodes:{len(self.nodes)}"
+        return all("cluster_state:ok" in state and known in state for state in states)
+
+    def _started(self, number: int) -> RedisServer:
+        for _ in range(_TRIES):
+            self._buses[number] = free_port()
+            place = ("--cluster-enabled", "yes", "--cluster-port", str(self._buses[number]))
+            server = RedisServer(self._folder / f"node-{number}", *place, *self._options)
+            try:
+                server.start()
+            except AssertionError:
+                continue
+            return server
+        raise AssertionError("no node of a cluster starts")
+
+
+@contextmanager
+def moving(cluster: ClusterServers, slot: int, target: int) -> Iterator[Callable[[], None]]:
+    """Begin to move a slot to another node. What is given moves all its keys; at the end the slot is moved whole."""
+    source = cluster.owner(slot)
+    cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.id(source))
+    cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.id(target))
+
+    def move_keys() -> None:
+        while keys := cluster.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
+            port = cluster.nodes[target].port
+            cluster.ask(source, "MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *keys)
+
+    with ExitStack() as stack:
+        stack.callback(_settle, cluster, slot, target)
+        stack.callback(move_keys)
+        yield move_keys
+
+
+def _settle(cluster: ClusterServers, slot: int, target: int) -> None:
+    for number in [target, *(each for each in range(cluster._masters) if each != target)]:
+        cluster.ask(number, "CLUSTER", "SETSLOT", slot, "NODE", cluster.id(target))
