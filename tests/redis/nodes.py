@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class ClusterServers:
         for number in range(self._masters, len(self.nodes)):
             self.ask(number, "CLUSTER", "REPLICATE", self.id(0))
         for number in range(self._masters, len(self.nodes)):
-            self.until(lambda number=number: "master_link_status:up" in self.ask(number, "INFO", "replication"))
+            self.until(partial(self._is_in_step, number))
 
     def stop(self) -> None:
         """End all nodes."""
@@ -86,6 +87,9 @@ class ClusterServers:
         states = [self.ask(number, "CLUSTER", "INFO") for number in range(len(self.nodes))]
         known = f"cluster_known_nodes:{len(self.nodes)}"
         return all("cluster_state:ok" in state and known in state for state in states)
+
+    def _is_in_step(self, number: int) -> bool:
+        return "master_link_status:up" in self.ask(number, "INFO", "replication")
 
     def _started(self, number: int) -> RedisServer:
         for _ in range(_TRIES):

@@ -13,6 +13,7 @@ from toril.kernel.durations import human
 _SLOW_MS = 100
 _SKEW_MS = 1_000
 _NEARLY_FULL = 0.8
+_SLOTS = 16_384
 _DISK = {
     "aof": "every change goes to the append-only file",
     "rdb": "snapshots: a crash loses what came after the last one",
@@ -28,6 +29,8 @@ def server(health: Health) -> Iterator[Check]:
         yield Check("store", Level.FAIL, str(detail.get("error", "it does not answer")), todo)
         return
     yield _store(health)
+    if "nodes" in detail:
+        yield _nodes(detail["nodes"])
     yield _eviction(detail.get("policy"))
     yield _persistence(detail.get("persistence"))
     yield _access(detail.get("open"))
@@ -46,6 +49,21 @@ def _store(health: Health) -> Check:
     if health.round_trip_ms > _SLOW_MS:
         return Check("store", Level.WARN, found, "bring it nearer: each job takes a few round trips")
     return Check("store", Level.PASS, found)
+
+
+def _nodes(nodes: list[dict[str, Any]]) -> Check:
+    """The masters of a cluster. What the other lines say is what is worst among them."""
+    found = ", ".join(
+        f"{node['location']} ({node['slots']} slots, {'away' if 'error' in node else node.get('version') or 'hidden'})"
+        for node in nodes
+    )
+    if any("error" in node for node in nodes):
+        todo = "start what is away, or let a replica take over: the queues of its slots stand still"
+        return Check("nodes", Level.WARN, found, todo)
+    if sum(node["slots"] for node in nodes) < _SLOTS:
+        todo = "give every slot to a node (redis-cli --cluster fix): queues whose slot nobody holds stand still"
+        return Check("nodes", Level.WARN, found, todo)
+    return Check("nodes", Level.PASS, found)
 
 
 def _eviction(policy: str | None) -> Check:
