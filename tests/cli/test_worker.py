@@ -31,7 +31,7 @@ def start(path: Path) -> Iterator[Start]:
     for process in running:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.communicate(timeout=8)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 8.0) -> None:

@@ -12,11 +12,10 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from toril.app import Toril
 from toril.cli.options import needed_app
-from toril.cli.screen import plain, say, show
+from toril.cli.screen import plain, say
 from toril.engine.protocol import Engine
 from toril.errors import ConfigError
 from toril.kernel.durations import seconds
@@ -122,13 +121,10 @@ def _banner(
         *((("queues" if not index else ""), _queue(queue, tasks[queue])) for index, queue in enumerate(served)),
         ("slots", each),
     ]
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, value in facts:
-        table.add_row(label, value)
     say(f"[bold]Toril[/] {version('toril')}")
-    show(table)
+    for label, value in facts:
+        # No table: it would break a long path in two, which nobody can search for.
+        say(f"[dim]{label:6}[/]  {value}")
     if engine.name == "sqlite" and engine.capabilities.durable and _is_empty(Path(engine.location)):
         say("[yellow]This is a new, empty database: if you expected jobs in it, look at the path above.[/]")
     if not engine.capabilities.durable:
