@@ -18,7 +18,7 @@ $(VENV)/.ready-demo: pyproject.toml scripts/setup.sh
 	@sh scripts/setup.sh demo && touch $@
 
 $(VENV)/.ready-dev: pyproject.toml scripts/setup.sh
-	@sh scripts/setup.sh demo,otel,prometheus,sqlalchemy dev && touch $@ $(VENV)/.ready-demo
+	@sh scripts/setup.sh demo,otel,prometheus,reload,sqlalchemy dev && touch $@ $(VENV)/.ready-demo
 
 $(VENV)/.ready-bench: pyproject.toml scripts/setup.sh
 	@sh scripts/setup.sh speed bench && touch $@

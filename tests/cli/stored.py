@@ -45,7 +45,7 @@ def spawn(*arguments: str, environ: dict[str, str], cwd: Path = ROOT) -> subproc
     """Start the real command in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "toril", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))), **environ},
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

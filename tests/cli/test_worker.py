@@ -14,6 +14,7 @@ import pytest
 from tests.cli.stored import ROOT, add, answer, spawn, toril, url_of
 
 APP = "tests.cli.sample:toril"
+pytestmark = pytest.mark.timeout(60)
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -34,7 +35,7 @@ def start(path: Path) -> Iterator[Start]:
         process.communicate(timeout=8)
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 8.0) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 40.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -44,7 +45,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 8.0) -> None:
 def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
     """Send a signal and answer what the process logged; its exit code must be 0."""
     process.send_signal(number)
-    _, err = process.communicate(timeout=8)
+    _, err = process.communicate(timeout=40)
     assert process.returncode == 0, err
     assert "Traceback" not in err, err
     return err
@@ -90,7 +91,7 @@ def test_the_start_log_names_mode_and_queues(start: Start, path: Path) -> None: 
     wait_until(path.exists)
     wait_until(lambda: bool(answer("stats", "--url", url_of(path))["workers"]))
     process.terminate()
-    _, err = process.communicate(timeout=8)
+    _, err = process.communicate(timeout=40)
     assert process.returncode == 0
     assert f"mode sqlite, {path} (decided by: TORIL_URL); queues: pids, sums" in err
 
@@ -98,12 +99,12 @@ def test_the_start_log_names_mode_and_queues(start: Start, path: Path) -> None: 
 def test_a_job_from_the_command_line_is_run(start: Start, path: Path) -> None:
     start()
     environ = {"TORIL_URL": url_of(path)}
-    done = spawn("jobs", "enqueue", "add", "left=40", "right:=2", "--wait", "8", "-A", APP, "--json", environ=environ)
-    out, err = done.communicate(timeout=8)
+    done = spawn("jobs", "enqueue", "add", "left=40", "right:=2", "--wait", "40", "-A", APP, "--json", environ=environ)
+    out, err = done.communicate(timeout=40)
     assert done.returncode == 0, err
     assert json.loads(out)["result"] == 42
-    failing = spawn("jobs", "enqueue", "divide", "left=1", "right=0", "--wait", "8", "-A", APP, environ=environ)
-    _, err = failing.communicate(timeout=8)
+    failing = spawn("jobs", "enqueue", "divide", "left=1", "right=0", "--wait", "40", "-A", APP, environ=environ)
+    _, err = failing.communicate(timeout=40)
     assert failing.returncode == 2
     assert "ZeroDivisionError" in err
 
@@ -148,7 +149,7 @@ def test_a_killed_worker_is_taken_over(start: Start, path: Path) -> None:  # S2-
     first = start(**quick)
     wait_until((path.parent / "started-1").exists)
     first.kill()
-    first.wait(timeout=8)
+    first.wait(timeout=40)
     second = start(**quick)
     wait_until((path.parent / "started-2").exists)
     (path.parent / "go").touch()
@@ -173,10 +174,58 @@ def test_a_crashed_child_is_started_again(start: Start, path: Path) -> None:  # 
     stop(process)
 
 
+def test_a_worn_out_process_is_replaced(start: Start, path: Path) -> None:  # A05
+    process = start("--max-jobs", "3", TORIL_WORKER_MAX_AGE="1h", TORIL_WORKER_MAX_RSS="1GiB")
+    ids = [add(path, "sums", "add", left=number) for number in range(3)]
+    wait_until(lambda: all(state(path, id) == "completed" for id in ids))
+    first = answer("stats", "--url", url_of(path))["workers"][0]["pid"]
+
+    def replaced() -> bool:
+        pids = {worker["pid"] for worker in answer("stats", "--url", url_of(path))["workers"]}
+        return len(pids) == 1 and first not in pids
+
+    wait_until(replaced)
+    last = add(path, "sums", "add", left=40)
+    wait_until(lambda: state(path, last) == "completed")
+    said = stop(process)
+    assert re.search(rf"Worker process {first} is replaced by \d+: it has run 3 jobs", said)
+
+
+def test_a_limit_of_memory_that_nothing_fits_in_is_refused(start: Start) -> None:
+    process = start("--max-rss", "10MiB")
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert "max_rss: expected more than the" in err
+
+
+def test_changed_code_is_used_with_reload(start: Start, path: Path) -> None:
+    source = (
+        "from toril import Toril\ntoril = Toril()\n@toril.task(queue='sums')\nasync def which() -> int: return {}\n"
+    )
+    module = path.parent / "changing.py"
+    module.write_text(source.format(1), encoding="utf-8")
+    process = start("--reload", app="changing:toril")
+
+    def answers(expected: int) -> bool:
+        job_id = add(path, "sums", "which")
+        wait_until(lambda: state(path, job_id) == "completed")
+        found: int = answer("jobs", "show", job_id, "--url", url_of(path))["result"]
+        return found == expected
+
+    wait_until(lambda: answers(1))
+    module.write_text(source.format("no number"), encoding="utf-8")
+    module.write_text(source.format(22), encoding="utf-8")
+    wait_until(lambda: answers(22))
+    assert "changing.py" in stop(process)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ([], "needs the application"),
+        ([APP, "--max-age", "later"], "--max-age"),
+        ([APP, "--max-rss", "lots"], "--max-rss"),
+        ([APP, "--reload", "--reload-dir", "nowhere"], "--reload-dir: expected a folder"),
         ([APP, "--queues", "no good"], "queue: expected"),
         ([APP, "--shutdown-timeout", "later"], "--shutdown-timeout"),
         ([APP, "--concurrency", "0"], "--concurrency"),
@@ -207,6 +256,7 @@ def test_memory_cannot_be_shared_by_processes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "in_memory.py").write_text(source, encoding="utf-8")
-    result = toril("worker", "in_memory:toril", "--processes", "2")
-    assert result.exit_code == 2
-    assert "cannot be shared" in result.stderr
+    for several in (("--processes", "2"), ("--max-jobs", "9"), ("--reload",)):
+        result = toril("worker", "in_memory:toril", *several)
+        assert result.exit_code == 2
+        assert "cannot be shared" in result.stderr

@@ -10,6 +10,7 @@ from tests.layout.sources import PACKAGE, ROOT, python_files
 BROUGHT = {
     "web": {"fastapi", "jwt", "starlette", "uvicorn"},
     "speed": {"uvloop"},
+    "reload": {"watchfiles"},
     "otel": {"opentelemetry"},
     "prometheus": {"prometheus_client"},
     "sqlalchemy": {"sqlalchemy"},

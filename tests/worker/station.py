@@ -4,14 +4,17 @@ import asyncio
 import os
 import sys
 import threading
+from pathlib import Path
 
 from toril.app import Toril
 from toril.kernel.clock import SystemClock
 from toril.kernel.telemetry import WorkerStarted
 from toril.tasks.context import Context
 from toril.worker.options import WorkerOptions
-from toril.worker.shutdown import stop_with_parent
-from toril.worker.supervisor import PARENT_VARIABLE, run
+from toril.worker.shutdown import StopSignals
+from toril.worker.supervisor import run
+from toril.worker.tether import Tether
+from toril.worker.wear import Wear, WearLimits
 from toril.worker.worker import Worker
 
 URL, MODE = sys.argv[1:3] if len(sys.argv) > 2 else ("sqlite://", "")
@@ -53,8 +56,9 @@ def say(*words: object) -> None:
 
 
 async def main() -> None:
-    if PARENT_VARIABLE in os.environ:
-        stop_with_parent(int(os.environ[PARENT_VARIABLE]), every_s=0.1)
+    tether = Tether.taken()
+    if tether is not None:
+        tether.watch()
     options = WorkerOptions(
         concurrency=4,
         lock_ms=1_000,
@@ -73,13 +77,23 @@ async def main() -> None:
             telemetry=toril.telemetry,
         )
         toril.telemetry.subscribe(lambda _: say("up", os.getpid()), WorkerStarted)
-        await worker.run_until_stopped()
-    say("down")
+        with StopSignals(worker.ask_to_stop):
+            await worker.start()
+            attending: asyncio.Task[None] | None = None
+            if tether is not None:
+                limits = WearLimits(max_jobs=20 if MODE == "wears" else None)
+                attending = asyncio.create_task(tether.attend(always, Wear(limits, toril.telemetry)))
+            await worker.run_until_stopped(signals=False)
+            if attending is not None:
+                attending.cancel()
+    say("down", os.getpid())
+
+
+async def always() -> bool:
+    return True
 
 
 if __name__ == "__main__":
-    if MODE == "crash":
-        os._exit(7)
-    if MODE == "wrong":
-        sys.exit(2)
+    if MODE.startswith("unless:") and (obstacle := Path(MODE.removeprefix("unless:"))).exists():
+        sys.exit(int(obstacle.read_text(encoding="utf-8")))
     run(main())

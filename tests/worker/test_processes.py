@@ -1,84 +1,16 @@
-"""Real worker processes on one file: killed, stopped, supervised."""
+"""Real worker processes on one file: killed and stopped."""
 
 import asyncio
-import os
 import signal
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from toril.app import Toril
-from toril.jobs.model import Job, NewJob
+from tests.worker.yard import Station, said
 from toril.jobs.states import State
 
-ROOT = Path(__file__).parents[2]
-
-
-class Station:
-    """Worker processes of `station.py` on one database, and an application that looks on."""
-
-    def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite:///{folder}/jobs.db"
-        self.toril = Toril(self.url)
-        self.children: list[Process] = []
-
-    async def spawn(self, mode: str = "worker") -> Process:
-        return await self.command(sys.executable, "-m", "tests.worker.station", self.url, mode)
-
-    async def supervise(self, count: int, mode: str = "worker", timeout: float = 5.0) -> Process:
-        code = (
-            "import sys; from toril.worker.supervisor import run_processes; "
-            f"sys.exit(run_processes([sys.executable, '-m', 'tests.worker.station', {self.url!r}, {mode!r}], {count}, "
-            f"shutdown_timeout_s={timeout}))"
-        )
-        return await self.command(sys.executable, "-c", code)
-
-    async def command(self, *command: str) -> Process:
-        child = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE)
-        self.children.append(child)
-        return child
-
-    async def enqueue(self, name: str, data: str) -> str:
-        now = self.toril.clock.now_ms()
-        options = '{"attempts":3,"toril":{"v":1}}'
-        id = f"{name}-{time.monotonic_ns()}"
-        await self.toril.engine.jobs.add("default", [NewJob(id, name, data, options, now)], batch=id, now=now)
-        return id
-
-    async def in_state(self, id: str, *states: State) -> Job:
-        while True:
-            after = await self.toril.engine.bus.tail("default")
-            job = await self.toril.engine.inspect.get(id, "default")
-            assert job is not None
-            if job.state in states:
-                return job
-            await self.toril.engine.bus.wait("default", after=after, timeout=1.0)
-
-
-@pytest.fixture
-async def station(tmp_path: Path) -> AsyncIterator[Station]:
-    station = Station(tmp_path)
-    await station.toril.start()
-    yield station
-    for child in station.children:
-        if child.returncode is None:
-            child.kill()
-        await child.communicate()
-    await station.toril.close()
-
-
-async def said(child: Process, word: str) -> list[str]:
-    """The words of the next line that begins with `word`."""
-    assert child.stdout is not None
-    while line := (await child.stdout.readline()).decode():
-        if line.split()[0] == word:
-            return line.split()
-    raise AssertionError(f"the process ended before it said {word!r}")
+pytestmark = pytest.mark.timeout(60)
 
 
 async def test_a_killed_worker_is_taken_over(station: Station) -> None:  # S0-03 S2-23 A02
@@ -140,51 +72,3 @@ async def test_a_second_signal_ends_at_once(station: Station) -> None:  # A07
     assert (ended_too_early, child.returncode) == (False, 0)
     assert time.monotonic() - began < 3.0
     assert (await station.in_state(id, State.WAITING)).attempts_made == 0
-
-
-async def test_a_supervisor_starts_a_killed_child_again_and_stops_all(station: Station) -> None:  # S2-23
-    supervisor = await station.supervise(2)
-    pids = [int((await said(supervisor, "up"))[1]) for _ in range(2)]
-    os.kill(pids[0], signal.SIGKILL)
-    pids.append(int((await said(supervisor, "up"))[1]))
-    assert len(set(pids)) == 3
-    assert Path(f"/proc/{pids[0]}").exists() is False
-    supervisor.terminate()
-    out, _ = await supervisor.communicate()
-    assert supervisor.returncode == 0
-    assert out.decode().split() == ["down", "down"]
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
-async def test_no_child_outlives_a_killed_supervisor(station: Station) -> None:  # A02
-    supervisor = await station.supervise(1)
-    await said(supervisor, "up")
-    supervisor.kill()
-    # The child holds the other end of the output: it is closed when the child is gone.
-    out, _ = await supervisor.communicate()
-    assert out.decode().split() == ["down"]
-
-
-async def test_a_child_that_cannot_start_ends_the_supervisor(station: Station) -> None:
-    supervisor = await station.supervise(2, "wrong")
-    await supervisor.communicate()
-    assert supervisor.returncode == 2
-
-
-async def test_children_that_crash_are_started_with_growing_waits(station: Station) -> None:
-    supervisor = await station.supervise(1, "crash")
-    await asyncio.wait([asyncio.ensure_future(supervisor.wait())], timeout=1.5)
-    assert supervisor.returncode is None
-    supervisor.terminate()
-    await supervisor.communicate()
-    assert supervisor.returncode == 0
-
-
-async def test_children_that_do_not_stop_are_killed_in_the_end(station: Station) -> None:
-    supervisor = await station.supervise(1, timeout=-4.5)
-    pid = int((await said(supervisor, "up"))[1])
-    os.kill(pid, signal.SIGSTOP)
-    supervisor.terminate()
-    await supervisor.communicate()
-    assert supervisor.returncode == 0
-    assert not Path(f"/proc/{pid}").exists()

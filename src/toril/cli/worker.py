@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import os
 import sys
 from enum import StrEnum
 from importlib.metadata import version
@@ -18,10 +18,13 @@ from toril.cli.options import needed_app
 from toril.cli.screen import plain, say
 from toril.engine.protocol import Engine
 from toril.errors import ConfigError
-from toril.kernel.durations import seconds
+from toril.kernel.durations import seconds, size_bytes
 from toril.settings import UNSET
-from toril.worker.shutdown import StopSignals, stop_with_parent
-from toril.worker.supervisor import PARENT_VARIABLE, run, run_processes, worker_command
+from toril.worker.reload import watching
+from toril.worker.shutdown import StopSignals
+from toril.worker.supervisor import run, run_processes, worker_command
+from toril.worker.tether import Tether
+from toril.worker.wear import Wear, WearLimits
 from toril.worker.worker import Worker
 
 
@@ -34,61 +37,128 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+AppArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODULE:NAME]", envvar="TORIL_APP", help="The application, such as app:toril.", show_default=False
+    ),
+]
+Processes = Annotated[int, typer.Option("--processes", "-p", min=1, help="How many worker processes.")]
+Concurrency = Annotated[
+    int | None,
+    typer.Option("--concurrency", "-c", min=1, help="Slots per process; else TORIL_WORKER_CONCURRENCY, else 5."),
+]
+Queues = Annotated[
+    str | None, typer.Option("--queues", "-q", metavar="A,B", help="Queues to serve; else those of all tasks.")
+]
+Patience = Annotated[
+    str | None,
+    typer.Option("--shutdown-timeout", metavar="DURATION", help='How long running jobs may go on, such as "30s".'),
+]
+Name = Annotated[str | None, typer.Option("--name", help="Begin of the worker's id; else the host's name.")]
+MaxJobs = Annotated[
+    int | None, typer.Option("--max-jobs", min=1, help="Replace a process by a fresh one after so many runs of jobs.")
+]
+MaxAge = Annotated[
+    str | None, typer.Option("--max-age", metavar="DURATION", help='Replace a process after so long, such as "12h".')
+]
+MaxRss = Annotated[
+    str | None, typer.Option("--max-rss", metavar="SIZE", help='Replace a process that takes more, such as "512MiB".')
+]
+Reload = Annotated[bool, typer.Option("--reload", help="Restart when a .py file changes, for development.")]
+ReloadDirs = Annotated[
+    list[Path] | None, typer.Option("--reload-dir", help="Folders to watch; else the one you are in.")
+]
+
+
 def worker(
-    app: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[MODULE:NAME]", envvar="TORIL_APP", help="The application, such as app:toril.", show_default=False
-        ),
-    ] = None,
-    processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="How many worker processes.")] = 1,
-    concurrency: Annotated[
-        int | None,
-        typer.Option("--concurrency", "-c", min=1, help="Slots per process; else TORIL_WORKER_CONCURRENCY, else 5."),
-    ] = None,
-    queues: Annotated[
-        str | None, typer.Option("--queues", "-q", metavar="A,B", help="Queues to serve; else those of all tasks.")
-    ] = None,
-    shutdown_timeout: Annotated[
-        str | None,
-        typer.Option("--shutdown-timeout", metavar="DURATION", help='How long running jobs may go on, such as "30s".'),
-    ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Begin of the worker's id; else the host's name.")] = None,
+    app: AppArgument = None,
+    processes: Processes = 1,
+    concurrency: Concurrency = None,
+    queues: Queues = None,
+    shutdown_timeout: Patience = None,
+    name: Name = None,
+    max_jobs: MaxJobs = None,
+    max_age: MaxAge = None,
+    max_rss: MaxRss = None,
+    reload: Reload = False,
+    reload_dir: ReloadDirs = None,
     log_level: Annotated[LogLevel, typer.Option("--log-level", help="What to write to stderr.")] = LogLevel.INFO,
 ) -> None:
-    """Run the jobs of an application. SIGTERM or Ctrl-C stops in an orderly way, a second one at once."""
+    """Run the jobs of an application. SIGTERM or Ctrl-C stops in an orderly way, a second one at once.
+
+    With several processes, with --max-… and with --reload a supervisor keeps the processes; SIGHUP makes it replace
+    them one after another.
+    """
+    # Before the application is imported: the line is nobody else's, and its end must be seen from now on.
+    tether = Tether.taken()
+    if tether is not None:
+        tether.watch()
     toril = needed_app(app, "toril worker")
     _log_to_stderr(log_level)
     # Checked before anything is started: it may come from the environment of a container.
     given = None if queues is None else [one.strip() for one in queues.split(",") if one.strip()]
     patience = None if shutdown_timeout is None else seconds(shutdown_timeout, "--shutdown-timeout")
+    limits = _wear_limits(toril, max_jobs, max_age, max_rss)
     toril.discover()
     if not (given or toril.registry.queues()):
         raise ConfigError(
             f"{app} has no task, so there is no queue to serve. Import the modules with its tasks there, or name them "
             "in Toril(imports=[…])."
         )
-    if processes > 1:
-        if not toril.engine.capabilities.shared:
-            raise ConfigError(
-                "A store in memory cannot be shared: use one process, or a file such as sqlite:///toril.db."
-            )
-        _banner(toril, None, given, concurrency, processes)
-        arguments = _arguments(concurrency, queues, shutdown_timeout, name, log_level)
-        limit = toril.settings.worker.shutdown_timeout if patience is None else patience
-        command = worker_command(str(app), *arguments)
-        raise typer.Exit(run_processes(command, processes, shutdown_timeout_s=limit, telemetry=toril.telemetry))
-    run(_serve(toril, given, concurrency, patience, name))
+    if tether is not None or not (processes > 1 or limits.any or reload):
+        run(_serve(toril, given, concurrency, patience, name, tether, limits))
+        return
+    changes = watching(reload_dir or [Path.cwd()]) if reload else None
+    _needs_shared_store(toril)
+    _banner(toril, None, given, concurrency, processes)
+    options = {
+        "--concurrency": None if concurrency is None else str(concurrency),
+        "--queues": queues,
+        "--shutdown-timeout": shutdown_timeout,
+        "--name": name,
+        "--max-jobs": None if max_jobs is None else str(max_jobs),
+        "--max-age": max_age,
+        "--max-rss": max_rss,
+        "--log-level": log_level.value,
+    }
+    command = worker_command(str(app), *_words(options))
+    limit_s = toril.settings.worker.shutdown_timeout if patience is None else patience
+    raise typer.Exit(
+        run_processes(command, processes, shutdown_timeout_s=limit_s, telemetry=toril.telemetry, changes=changes)
+    )
+
+
+def _words(options: dict[str, str | None]) -> list[str]:
+    return [word for option, value in options.items() if value is not None for word in (option, value)]
+
+
+def _wear_limits(toril: Toril, max_jobs: int | None, max_age: str | None, max_rss: str | None) -> WearLimits:
+    worker = toril.settings.worker
+    return WearLimits(
+        max_jobs=worker.max_jobs if max_jobs is None else max_jobs,
+        max_age_s=worker.max_age if max_age is None else seconds(max_age, "--max-age"),
+        max_rss=worker.max_rss if max_rss is None else size_bytes(max_rss, "--max-rss"),
+    )
+
+
+def _needs_shared_store(toril: Toril) -> None:
+    if not toril.engine.capabilities.shared:
+        raise ConfigError(
+            "A store in memory cannot be shared, nor handed on to a new process: use one process without --max-… and "
+            "--reload, or a file such as sqlite:///toril.db."
+        )
 
 
 async def _serve(
-    toril: Toril, queues: list[str] | None, concurrency: int | None, patience: float | None, name: str | None
+    toril: Toril,
+    queues: list[str] | None,
+    concurrency: int | None,
+    patience: float | None,
+    name: str | None,
+    tether: Tether | None,
+    limits: WearLimits,
 ) -> None:
-    parent = os.environ.get(PARENT_VARIABLE, "")
-    # Only a child of a supervisor has it for a parent; a grandchild inherits the variable, but is none.
-    supervised = parent.isdigit() and int(parent) == os.getppid()
-    if supervised:
-        stop_with_parent(int(parent))
     one = toril.worker(queues, concurrency, shutdown_timeout=patience, name=name)
     asked: list[bool] = []
 
@@ -96,15 +166,22 @@ async def _serve(
         asked.append(now)
         one.ask_to_stop(now=now)
 
+    async def is_well() -> bool:
+        return (await toril.engine.health()).ok
+
     # From here on, not from the end of the start on: a container may be told to stop as soon as it runs.
     with StopSignals(stop):
-        if not supervised:
+        if tether is None:
             _banner(toril, one, queues, concurrency, 1)
         async with toril:
             await one.start()
             if asked:
                 one.ask_to_stop(now=asked[-1])
+            if tether is not None:
+                attending = asyncio.create_task(tether.attend(is_well, Wear(limits, toril.telemetry)))
             await one.run_until_stopped(signals=False)
+            if tether is not None:
+                attending.cancel()
 
 
 def _banner(
@@ -148,20 +225,6 @@ def _queue(queue: str, tasks: list[str]) -> str:
 
 def _is_empty(database: Path) -> bool:
     return not database.exists() or database.stat().st_size == 0
-
-
-def _arguments(
-    concurrency: int | None, queues: str | None, shutdown_timeout: str | None, name: str | None, log_level: LogLevel
-) -> list[str]:
-    """The options of one child."""
-    given = {
-        "--concurrency": None if concurrency is None else str(concurrency),
-        "--queues": queues,
-        "--shutdown-timeout": shutdown_timeout,
-        "--name": name,
-        "--log-level": log_level.value,
-    }
-    return [part for option, value in given.items() if value is not None for part in (option, value)]
 
 
 def _log_to_stderr(level: LogLevel) -> None:

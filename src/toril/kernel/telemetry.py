@@ -23,6 +23,10 @@ happens and must be quick; what it raises is logged and goes no further.
                ScheduleBroken       a schedule cannot be read, or planned, and stops
     processes  ProcessStarted       a worker process of a supervisor, or of a pool, was started
                ProcessEnded         it ended, expected or not
+               ProcessReplaced      another one has taken its place, and it is asked to stop
+               ReplacementFailed    another one should have taken its place and did not get ready: it goes on
+               RollEnded            a rolling restart is over
+               SourcesChanged       code has changed on disk, and a rolling restart begins
 """
 
 from __future__ import annotations
@@ -220,6 +224,36 @@ class ProcessEnded(NamedTuple):
     pid: int
     code: int | None
     restart_s: float | None
+
+
+class ProcessReplaced(NamedTuple):
+    """`reason` is for people: why the process was replaced."""
+
+    pid: int
+    successor: int
+    reason: str
+
+
+class ReplacementFailed(NamedTuple):
+    """`code` is what the process that was to be the successor ended with."""
+
+    pid: int
+    successor: int
+    code: int | None
+    reason: str
+
+
+class RollEnded(NamedTuple):
+    """`replaced` processes are new ones; `kept` are old ones that go on, because a successor did not get ready."""
+
+    replaced: int
+    kept: int
+
+
+class SourcesChanged(NamedTuple):
+    """Names of files."""
+
+    files: tuple[str, ...]
 
 
 Handler = Callable[[Any], None]

@@ -55,6 +55,10 @@ class Logs:
             events.ScheduleHealed: self._schedule_healed,
             events.ScheduleBroken: self._schedule_broken,
             events.ProcessEnded: self._process_ended,
+            events.ProcessReplaced: self._process_replaced,
+            events.ReplacementFailed: self._replacement_failed,
+            events.RollEnded: self._roll_ended,
+            events.SourcesChanged: self._sources_changed,
         }
         self._hot_writers: dict[type[Any], Callable[[Any], None]] = {
             events.JobStarted: self._job_started,
@@ -233,6 +237,37 @@ class Logs:
             human(event.restart_s),
             extra=_extra(event),
         )
+
+    def _process_replaced(self, event: events.ProcessReplaced) -> None:
+        _worker.info(
+            "Worker process %d is replaced by %d: %s.", event.pid, event.successor, event.reason, extra=_extra(event)
+        )
+
+    def _replacement_failed(self, event: events.ReplacementFailed) -> None:
+        _worker.error(
+            "Worker process %d should have replaced %d (%s), but did not get ready and ended with code %s: the old one "
+            "goes on.",
+            event.successor,
+            event.pid,
+            event.reason,
+            event.code,
+            extra=_extra(event),
+        )
+
+    def _roll_ended(self, event: events.RollEnded) -> None:
+        if event.kept:
+            _worker.error(
+                "The rolling restart is broken off: %d processes are new, %d old ones go on.",
+                event.replaced,
+                event.kept,
+                extra=_extra(event),
+            )
+        else:
+            _worker.info("The rolling restart is done: %d processes are new.", event.replaced, extra=_extra(event))
+
+    def _sources_changed(self, event: events.SourcesChanged) -> None:
+        more = f" and {len(event.files) - 1} more" if len(event.files) > 1 else ""
+        _worker.info("Changed: %s%s.", event.files[0] if event.files else "?", more, extra=_extra(event))
 
 
 def _extra(event: Any) -> dict[str, Any]:

@@ -37,6 +37,13 @@ class WorkerSettings(Section):
     processes: int | None = Field(
         default=None, ge=1, description='most processes for tasks with pool="process"; one per core'
     )
+    max_jobs: int | None = Field(
+        default=None, ge=1, description="after so many runs of jobs `toril worker` replaces a process by a fresh one"
+    )
+    max_age: Seconds | None = Field(default=None, gt=0, description="as `max_jobs`: after so long")
+    max_rss: Bytes | None = Field(
+        default=None, description='as `max_jobs`: when it takes so much memory, in bytes or text such as `"512MiB"`'
+    )
     lifespan: bool = Field(
         default=True, description="whether `toril.lifespan` runs a worker inside the web application"
     )

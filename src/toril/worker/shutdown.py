@@ -1,9 +1,8 @@
-"""Signals, and workers whose parent is gone."""
+"""Signals that ask a process to stop."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 import time
@@ -26,15 +25,22 @@ class AskToStop(Protocol):
 
 
 class StopSignals:
-    """While entered, SIGTERM and SIGINT ask to stop: the first in an orderly way, each later one at once.
+    """While entered, SIGTERM and SIGINT ask to stop: the first in an orderly way, each later one at once. SIGHUP calls
+    `on_hangup`, if given.
 
     Outside the main thread, and with `enabled` false, nothing is changed.
     """
 
     def __init__(
-        self, ask: AskToStop, *, enabled: bool = True, monotonic: Callable[[], float] = time.monotonic
+        self,
+        ask: AskToStop,
+        *,
+        on_hangup: Callable[[], None] | None = None,
+        enabled: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask
+        self._on_hangup = on_hangup
         self._enabled = enabled and threading.current_thread() is threading.main_thread()
         self._monotonic = monotonic
         self._first: float | None = None
@@ -44,6 +50,8 @@ class StopSignals:
             loop = asyncio.get_running_loop()
             for number in STOP_SIGNALS:
                 loop.add_signal_handler(number, self._caught)
+            if self._on_hangup is not None:
+                loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         return self
 
     def __exit__(
@@ -53,6 +61,8 @@ class StopSignals:
             loop = asyncio.get_running_loop()
             for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
+            if self._on_hangup is not None:
+                loop.remove_signal_handler(signal.SIGHUP)
 
     def _caught(self) -> None:
         now = self._monotonic()
@@ -61,14 +71,3 @@ class StopSignals:
             self._ask(now=False)
         elif now - self._first >= SAME_WISH_S:
             self._ask(now=True)
-
-
-def stop_with_parent(parent: int, *, every_s: float = 1.0) -> None:
-    """Send this process SIGTERM when `parent` is not its parent any more, so that no worker outlives its supervisor."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(every_s)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="toril-parent", daemon=True).start()
