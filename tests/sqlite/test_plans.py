@@ -10,10 +10,10 @@ import pytest
 from toril.engine.sqlite.migrate import migrate
 from toril.engine.sqlite.statements import load
 
-FILES = ("jobs", "inspect", "bus", "keyvalue", "unique", "limits")
+FILES = ("jobs", "inspect", "bus", "keyvalue", "unique", "limits", "channels")
 # Both belong to emptying a whole queue, which touches everything of it anyway.
 WHOLE = {"obliterate_exchanges"}
-GROWING = re.compile(r"SCAN (jobs|events|logs|batches|exchanges|keyvalue|unique_keys)\b")
+GROWING = re.compile(r"SCAN (jobs|events|logs|batches|exchanges|keyvalue|unique_keys|channels|messages)\b")
 
 
 @pytest.mark.parametrize("file", FILES)

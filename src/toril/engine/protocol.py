@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.channels import ChannelStore
 from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
@@ -68,6 +69,9 @@ class Engine(Protocol):
 
     @property
     def flows(self) -> FlowStore: ...
+
+    @property
+    def channels(self) -> ChannelStore: ...
 
     async def start(self) -> None:
         """Open the store, check it, bring its schema up to date. Starting twice is once."""

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, cast
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.channels import ChannelStore
 from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import Added, JobStore
@@ -71,6 +72,7 @@ class ShelteredEngine:
                 ("bus", Bus),
                 ("schedules", ScheduleStore),
                 ("flows", FlowStore),
+                ("channels", ChannelStore),
             )
         }
 
@@ -97,6 +99,10 @@ class ShelteredEngine:
     @property
     def flows(self) -> FlowStore:
         return self.inner.flows if self._started else cast(FlowStore, self._late["flows"])
+
+    @property
+    def channels(self) -> ChannelStore:
+        return self.inner.channels if self._started else cast(ChannelStore, self._late["channels"])
 
     @property
     def is_away(self) -> bool:

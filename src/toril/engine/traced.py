@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.channels import ChannelStore
 from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
@@ -53,6 +54,10 @@ class TracedEngine:
     @property
     def flows(self) -> FlowStore:
         return cast(FlowStore, self._port("flows", FlowStore, self.inner.flows))
+
+    @property
+    def channels(self) -> ChannelStore:
+        return cast(ChannelStore, self._port("channels", ChannelStore, self.inner.channels))
 
     async def start(self) -> None:
         await _traced("engine", "start", self.inner.start, self._telemetry)()

@@ -14,7 +14,7 @@ from toril.engine.redis.clients import Clients
 from toril.engine.redis.keys import Keys
 from toril.engine.redis.records import event_of, text
 from toril.engine.redis.replies import ReplyError
-from toril.engine.redis.tailing import fields_of, place
+from toril.engine.redis.streams import entries_of, place
 from toril.errors import ConfigError
 
 _ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?", re.ASCII)
@@ -51,14 +51,15 @@ class RedisBus:
         while len(events) < limit:
             # Every second entry or so is of a kind that is passed over.
             many = min(2 * (limit - len(events)) + 2, _MOST_PER_CALL)
-            entries = await self._clients.call("XRANGE", stream, f"({after}", "+", "COUNT", many, repeatable=True)
-            for id_, flat in entries:
-                event = event_of(text(id_), queue, fields_of(flat))
+            reply = await self._clients.call("XRANGE", stream, f"({after}", "+", "COUNT", many, repeatable=True)
+            entries = entries_of(reply)
+            for entry in entries:
+                event = event_of(entry.id, queue, entry.fields())
                 if event is not None:
                     events.append(event)
             if len(entries) < many:
                 break
-            after = text(entries[-1][0])
+            after = entries[-1].id
         return events[:limit]
 
     async def _info(self, stream: str) -> dict[str, Any]:

@@ -119,9 +119,9 @@ class Clients:
         """One command. Raises EngineUnavailable, EngineClosed, and what an error reply means."""
         return await self.guarded(self._call(command, repeatable))
 
-    async def run(self, script: Script, key: str, *args: bytes | str | int) -> Any:
+    async def run(self, script: Script, key: str, *args: bytes | str | int, repeatable: bool = True) -> Any:
         """One script. `key` decides the Cluster slot. Raises as `call` does."""
-        return await self.guarded(self._run(script, key, args))
+        return await self.guarded(self._run(script, key, args, repeatable))
 
     async def wait_for_work(self, queues: Mapping[str, QueueKeys], timeout: float) -> frozenset[str]:
         """The queues of `queues` that may have work; none after `timeout` seconds. Raises EngineUnavailable."""
@@ -174,6 +174,20 @@ class Clients:
         if slot not in connections.events:
             connections.events[slot] = EventWaiter(self._blocking(connections, slot), connections.client)
         return connections.events[slot]
+
+    async def borrow(self, key: str) -> BlockingClient:
+        """A connection of the running loop for one who blocks for long, until `give_back`. `key` decides the Cluster
+        slot.
+        """
+        connections = await self._connections()
+        return self._blocking(connections, 0 if self._cluster is None else key_slot(key), quiet=True)
+
+    async def give_back(self, blocking: BlockingClient) -> None:
+        """Close a connection that was borrowed. It raises nothing."""
+        connections = self._by_loop.get(asyncio.get_running_loop())
+        if connections is not None and blocking in connections.blocking:
+            connections.blocking.remove(blocking)
+        await blocking.close(timeout_s=0)
 
     async def guarded(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` answers, its errors in Toril's words."""
@@ -249,9 +263,9 @@ class Clients:
     async def _call(self, command: tuple[Arg, ...], repeatable: bool) -> Any:
         return await (await self.client()).call(*command, repeatable=repeatable)
 
-    async def _run(self, script: Script, key: str, args: tuple[bytes | str | int, ...]) -> Any:
+    async def _run(self, script: Script, key: str, args: tuple[bytes | str | int, ...], repeatable: bool) -> Any:
         keys = keys_of(key, cluster=self._cluster is not None)
-        return await run(await self.client(), script, keys, *args)
+        return await run(await self.client(), script, keys, *args, repeatable=repeatable)
 
 
 def _consume(future: asyncio.Future[Any]) -> None:

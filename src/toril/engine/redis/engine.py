@@ -7,6 +7,7 @@ import time
 from typing import Any, Literal, get_args
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.channels import ChannelStore
 from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
@@ -15,6 +16,7 @@ from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Capabilities, Engine, Health
 from toril.engine.redis.address import Address, parse_address
 from toril.engine.redis.bus import RedisBus
+from toril.engine.redis.channels import RedisChannelStore
 from toril.engine.redis.clients import Clients, Locator
 from toril.engine.redis.cluster import Cluster, parse_cluster
 from toril.engine.redis.flows import RedisFlowStore
@@ -96,6 +98,10 @@ class RedisEngine:
     def flows(self) -> FlowStore:
         return self._opened().flows
 
+    @property
+    def channels(self) -> ChannelStore:
+        return self._opened().channels
+
     async def start(self) -> None:
         if self._parts is not None:
             return
@@ -167,6 +173,7 @@ class _Parts:
         self.bus: Bus = RedisBus(clients, keys)
         self.schedules: ScheduleStore = RedisScheduleStore(clients, keys, wire, registry)
         self.flows: FlowStore = RedisFlowStore(clients, keys, wire, registry)
+        self.channels: ChannelStore = RedisChannelStore(clients, keys)
 
 
 def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:

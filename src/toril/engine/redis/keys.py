@@ -83,6 +83,14 @@ class Keys:
         """A value of the key-value port."""
         return f"toril:kv:{key}"
 
+    def channel(self, name: str) -> str:
+        """The stream of a channel. All channels lie in one slot of a Cluster, so that one connection follows many."""
+        return f"toril:{{channels}}:{name}"
+
+    def channel_nudge(self, reader: str) -> str:
+        """The stream that wakes one reader of channels; no channel has its name."""
+        return f"toril:{{channels}}-nudge:{reader}"
+
     def worker_name(self, queue: str, worker: str) -> str:
         """The name that one connection of a worker carries for each queue, so that BullMQ counts it."""
         name = "".join(letter if "!" <= letter <= "~" else "_" for letter in worker)

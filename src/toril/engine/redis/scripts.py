@@ -72,19 +72,21 @@ def keys_of(key: str, *, cluster: bool) -> tuple[str, ...]:
     return (key, f"{key}::") if cluster and is_tagged(key.encode()) else (key,)
 
 
-async def run(client: Caller, script: Script, keys: tuple[str, ...], *args: bytes | str | int) -> Any:
+async def run(
+    client: Caller, script: Script, keys: tuple[str, ...], *args: bytes | str | int, repeatable: bool = True
+) -> Any:
     """Run a script. `keys` decide the Cluster slot. A server that does not know the script is taught it.
 
-    Every script here may be run again when its reply was lost: batches and exchanges are remembered by the store, and
-    the others lead to the same state a second time.
+    Nearly every script here may be run again when its reply was lost: batches and exchanges are remembered by the
+    store, and the others lead to the same state a second time.
     """
     try:
-        return await client.call(b"EVALSHA", script.digest, len(keys), *keys, *args, repeatable=True)
+        return await client.call(b"EVALSHA", script.digest, len(keys), *keys, *args, repeatable=repeatable)
     except ReplyError as error:
         if error.code != "NOSCRIPT":
             raise
     try:
-        return await client.call(b"EVAL", script.text, len(keys), *keys, *args, repeatable=True)
+        return await client.call(b"EVAL", script.text, len(keys), *keys, *args, repeatable=repeatable)
     except EngineUnavailable as error:
         # A server that was restarted knows no script, but may have run this one before its answer was lost.
         error.ambiguous = True

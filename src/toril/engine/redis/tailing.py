@@ -1,27 +1,22 @@
 """Waiting for events: one blocked connection per event loop, however many queues are followed on it. In a Cluster one
 per slot.
 
-It blocks in XREAD on the event streams of all queues that somebody waits for. When another queue joins, the connection
-is nudged through a stream of its own, and blocks anew on the longer list.
+It blocks on the event streams of all queues that somebody waits for, and anew when another queue joins.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
 from toril.engine.redis.blocking import BlockingClient
 from toril.engine.redis.keys import QueueKeys
-from toril.engine.redis.records import event_of, text
+from toril.engine.redis.records import event_of
 from toril.engine.redis.replies import ReplyError
+from toril.engine.redis.streams import Entry, StreamReader, place
 from toril.engine.redis.wire import Caller
 from toril.errors import EngineUnavailable
 from toril.kernel.ids import token_hex
-
-_LONGEST_BLOCK_S = 10.0
-_NUDGE_KEPT_S = 60
-_MOST_READ = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -42,9 +37,7 @@ class EventWaiter:
         self._blocking = blocking
         self._control = control
         self._followers: list[_Follower] = []
-        self._nudges = token_hex(6)
-        self._nudge_key = ""
-        self._nudged = "0"
+        self._reader: StreamReader | None = None
         self._blocked_on: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -75,50 +68,28 @@ class EventWaiter:
 
     async def _make_blocked(self, follower: _Follower, keys: QueueKeys) -> None:
         """See to it that the connection blocks on this stream, and from no later event on."""
-        if self._task is None or self._task.done():
-            self._nudge_key, self._nudged = f"{keys.own}nudge:{self._nudges}", "0"
-            self._task = asyncio.get_running_loop().create_task(self._follow(), name="toril-redis-events")
+        if self._reader is None or self._task is None or self._task.done():
+            reader = self._reader = StreamReader(self._blocking, self._control, f"{keys.own}nudge:{token_hex(6)}")
+            self._task = asyncio.get_running_loop().create_task(self._follow(reader), name="toril-redis-events")
         elif place(self._blocked_on.get(follower.stream, "")) > place(follower.after) or not self._blocked_on:
-            await self._control.call("XADD", self._nudge_key, "MAXLEN", 1, "*", "look", "")
-            await self._control.call("EXPIRE", self._nudge_key, _NUDGE_KEPT_S)
+            await self._reader.nudge()
 
-    async def _follow(self) -> None:
+    async def _follow(self, reader: StreamReader) -> None:
         """The task: blocks for as long as anybody waits."""
         try:
             while waiting := self._waiting():
                 self._blocked_on = starts = _earliest(waiting)
-                reply = await self._blocking.wait(
-                    "XREAD",
-                    "COUNT",
-                    _MOST_READ,
-                    "BLOCK",
-                    round(_LONGEST_BLOCK_S * 1000),
-                    "STREAMS",
-                    *starts,
-                    self._nudge_key,
-                    *starts.values(),
-                    self._nudged,
-                    block_s=_LONGEST_BLOCK_S,
-                )
-                self._tell(reply)
+                self._tell(await reader.read(starts))
         except (EngineUnavailable, ReplyError) as error:
             for follower in self._waiting():
                 follower.woken.set_exception(error)
         finally:
             self._blocked_on = {}
 
-    def _tell(self, reply: Any) -> None:
-        # RESP3 answers a map, RESP2 a list of pairs.
-        streams = reply.items() if isinstance(reply, dict) else reply or ()
-        for name, entries in streams:
-            if not entries:
-                continue
-            stream = text(name)
-            if stream == self._nudge_key:
-                self._nudged = text(entries[-1][0])
-                continue
-            known = [text(id_) for id_, flat in entries if event_of(text(id_), "", fields_of(flat)) is not None]
-            last = text(entries[-1][0])
+    def _tell(self, found: dict[str, list[Entry]]) -> None:
+        for stream, entries in found.items():
+            known = [entry.id for entry in entries if event_of(entry.id, "", entry.fields()) is not None]
+            last = entries[-1].id
             for follower in self._waiting():
                 if follower.stream == stream:
                     if known and place(known[-1]) > place(follower.after):
@@ -139,16 +110,3 @@ def _earliest(followers: list[_Follower]) -> dict[str, str]:
         if known is None or place(follower.after) < place(known):
             starts[follower.stream] = follower.after
     return starts
-
-
-def place(id: str) -> tuple[int, int]:
-    """Where an id stands in its log, to compare. An empty text stands behind everything."""
-    if not id:
-        return (1 << 64, 0)
-    ms, _, number = id.partition("-")
-    return int(ms), int(number or 0)
-
-
-def fields_of(flat: list[bytes]) -> dict[str, str]:
-    """The fields of a stream's entry."""
-    return {text(flat[at]): text(flat[at + 1]) for at in range(0, len(flat), 2)}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toril.engine.ports.bus import Bus
+from toril.engine.ports.channels import ChannelStore
 from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
@@ -18,6 +19,7 @@ from toril.engine.ports.keyvalue import KeyValueStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Capabilities, Engine, Health
 from toril.engine.sqlite.bus import SqliteBus
+from toril.engine.sqlite.channels import SqliteChannelStore
 from toril.engine.sqlite.connection import SqliteThread, connect
 from toril.engine.sqlite.faults import translated
 from toril.engine.sqlite.filesystem import mount_table, private_folder, refuse_network
@@ -76,6 +78,10 @@ class SqliteEngine:
     @property
     def flows(self) -> FlowStore:
         return self._opened().flows
+
+    @property
+    def channels(self) -> ChannelStore:
+        return self._opened().channels
 
     @property
     def fresh(self) -> bool:
@@ -141,6 +147,7 @@ class _Parts:
         self.bus: Bus = SqliteBus(self.reader, self.wakeups)
         self.schedules: ScheduleStore = SqliteScheduleStore(self.writer, self.reader)
         self.flows: FlowStore = SqliteFlowStore(self.writer, self.reader)
+        self.channels: ChannelStore = SqliteChannelStore(self.writer, self.reader, self.wakeups)
 
     def close(self) -> None:
         self.reader.close()

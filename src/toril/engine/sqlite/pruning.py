@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toril.engine.sqlite.adding import batches_minute
+from toril.engine.sqlite.channels import remove_expired
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
 from toril.engine.sqlite.unique import forget_expired
@@ -10,6 +11,7 @@ from toril.jobs.options import Keep
 
 _SQL = load("jobs")
 _MOST_PER_FINISH = 1000
+_CHANNELS_PER_PART = 50
 
 
 def prune_finished(tx: Transaction, queue_id: int, state: int, keep: Keep, now: int, limit: int) -> int:
@@ -40,10 +42,13 @@ def prune_events(tx: Transaction, queue_id: int, keep: int, limit: int) -> None:
 
 
 def forget_replies(tx: Transaction, now: int, limit: int) -> None:
-    """Delete remembered batches and exchanges that nobody will repeat any more, and unique keys that are free."""
+    """Delete remembered batches and exchanges that nobody will repeat any more, unique keys that are free, and channels
+    whose time is over.
+    """
     tx.run(_SQL["forget_batches"], minute=batches_minute(now), limit=limit)
     tx.run(_SQL["forget_exchanges"], now=now, limit=limit)
     forget_expired(tx, now, limit)
+    remove_expired(tx, now, channels=_CHANNELS_PER_PART, messages=limit)
 
 
 def _too_old(tx: Transaction, queue_id: int, state: int, keep: Keep, now: int, *, foreign: bool, limit: int) -> int:

@@ -1,9 +1,10 @@
 """Waking who waits: in this process directly, in other processes through unix datagram sockets.
 
-A *topic* is a short text: `w:<queue>` work, `e:<queue>` events. A process that waits for topics of a kind (its first
-letter) binds one socket for that kind in the database's private folder; a process that commits sends the topics to all
-sockets of the kind. A datagram that is lost (full buffer, another user's process, another container) costs little:
-every 250 ms SQLite's own counter of foreign commits is looked at, as long as somebody waits.
+A *topic* is a short text: `w:<queue>` work, `e:<queue>` events, `c:<channel>` messages. A process that waits for
+topics of a kind (its first letter) binds one socket for that kind in the database's private folder; a process that
+commits sends the topics to all sockets of the kind. A datagram that is lost (full buffer, another user's process,
+another container) costs little: every 250 ms SQLite's own counter of foreign commits is looked at, as long as somebody
+waits.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from toril.kernel.ids import token_hex
 BACKSTOP_S = 0.25
 _LARGEST_DATAGRAM = 4096
 _EVERYTHING = "*"
+
+CHANNEL_KIND = "c"
 
 
 class Wakeups:
@@ -61,17 +64,31 @@ class Wakeups:
     def register(self, topics: Iterable[str]) -> _Waiter:
         """A waiter for the running loop. Use it as a context manager, so that it is forgotten."""
         waiter = _Waiter(self, tuple(topics), asyncio.get_running_loop())
-        with self._lock:
-            for topic in waiter.topics:
-                self._waiters.setdefault(topic, set()).add(waiter)
-        if self._mailbox is not None:
-            self._mailbox.listen({topic[0] for topic in waiter.topics})
+        self.add(waiter, waiter.topics)
         return waiter
 
     def forget(self, waiter: _Waiter) -> None:
         """Remove a waiter."""
+        self.remove(waiter, waiter.topics)
+
+    def watch(self) -> Watch:
+        """A waiter for the running loop that lasts, follows changing topics, and knows which of them were touched."""
+        return Watch(self, asyncio.get_running_loop())
+
+    def add(self, waiter: _Waiter, topics: Iterable[str]) -> None:
+        """Wake a waiter for these topics."""
+        kinds = set()
         with self._lock:
-            for topic in waiter.topics:
+            for topic in topics:
+                self._waiters.setdefault(topic, set()).add(waiter)
+                kinds.add(topic[0])
+        if self._mailbox is not None:
+            self._mailbox.listen(kinds)
+
+    def remove(self, waiter: _Waiter, topics: Iterable[str]) -> None:
+        """Wake a waiter for these topics no longer."""
+        with self._lock:
+            for topic in topics:
                 group = self._waiters.get(topic)
                 if group is not None:
                     group.discard(waiter)
@@ -103,12 +120,15 @@ class Wakeups:
         with self._lock:
             if _EVERYTHING in topics:
                 topics = list(self._waiters)
-            woken: set[_Waiter] = set()
+            woken: dict[_Waiter, list[str]] = {}
             for topic in topics:
-                self._counts[topic] = self._counts.get(topic, 0) + 1
-                woken |= self._waiters.get(topic, set())
-        for waiter in woken:
-            waiter.wake()
+                # Queues are few; of channels there is no end.
+                if topic[0] != CHANNEL_KIND:
+                    self._counts[topic] = self._counts.get(topic, 0) + 1
+                for waiter in self._waiters.get(topic, ()):
+                    woken.setdefault(waiter, []).append(topic)
+        for waiter, touched in woken.items():
+            waiter.wake(touched)
 
 
 class _Waiter:
@@ -122,7 +142,8 @@ class _Waiter:
         self._event = asyncio.Event()
         self.topics = topics
 
-    def wake(self) -> None:
+    def wake(self, touched: list[str]) -> None:
+        """Wake it, from any thread."""
         # The loop may have been closed meanwhile: then nobody waits any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._event.set)
@@ -144,6 +165,49 @@ class _Waiter:
 
     def __exit__(self, *_: object) -> None:
         self._owner.forget(self)
+
+
+class Watch(_Waiter):
+    """A waiter that lasts; used by one task of one event loop."""
+
+    __slots__ = ("_following", "_touched")
+
+    def __init__(self, owner: Wakeups, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(owner, (), loop)
+        self._following: set[str] = set()
+        self._touched: set[str] = set()
+
+    def add(self, topics: Iterable[str]) -> None:
+        """Follow these topics too, and wake who waits: what was touched before may have been missed."""
+        added = set(topics)
+        self._following |= added
+        self._owner.add(self, added)
+        self._event.set()
+
+    def remove(self, topics: Iterable[str]) -> None:
+        """Follow these topics no longer."""
+        removed = set(topics)
+        self._following -= removed
+        self._owner.remove(self, removed)
+
+    def wake(self, touched: list[str]) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._note, touched)
+
+    def take(self) -> set[str]:
+        """The topics that were touched since the last time; from now on `wait` waits for further ones."""
+        self._event.clear()
+        touched, self._touched = self._touched, set()
+        return touched
+
+    def close(self) -> None:
+        """Follow nothing any more, and wake who waits."""
+        self.remove(self._following)
+        self._event.set()
+
+    def _note(self, touched: list[str]) -> None:
+        self._touched.update(touched)
+        self._event.set()
 
 
 class _Mailbox:

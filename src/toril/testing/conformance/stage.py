@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from toril.engine.ports.bus import Bus, Event
+from toril.engine.ports.channels import ChannelStore
 from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import Added, Code, Exchanged, Finish, JobStore, Lock
@@ -146,6 +147,10 @@ class Stage:
     @property
     def flows(self) -> FlowStore:
         return self.engine.flows
+
+    @property
+    def channels(self) -> ChannelStore:
+        return self.engine.channels
 
     async def elapse(self, ms: int) -> None:
         """Let time pass."""

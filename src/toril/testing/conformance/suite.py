@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toril.testing.conformance.cancel import CancelCases
+from toril.testing.conformance.channels import ChannelCases, TailCases
 from toril.testing.conformance.concurrency import ConcurrencyCases
 from toril.testing.conformance.counts import CountsCases
 from toril.testing.conformance.delay import DelayCases
@@ -56,6 +57,8 @@ class Conformance(
     ReportCases,
     EventCases,
     KeyValueCases,
+    ChannelCases,
+    TailCases,
     UniqueCases,
     ConcurrencyCases,
     RateCases,
