@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis.server import RedisServer
+from tests.redis.server import RedisServer, major
 from toril.engine.redis.address import parse_address
 from toril.engine.redis.client import RedisClient
 
@@ -17,7 +17,9 @@ StartServer = Callable[..., RedisServer]
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """Started once. Who uses it leaves it running."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"), "--enable-debug-command", "yes")
+    # Version 6 allows it as it is, and does not know the option.
+    options = ("--enable-debug-command", "yes") if major() > 6 else ()
+    server = RedisServer(tmp_path_factory.mktemp("redis"), *options)
     server.start()
     yield server
     server.stop()

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import threading
 from collections import deque
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+SERVER_VARIABLE = "TORIL_TEST_REDIS_SERVER"
+"""The path of another server program to test with."""
 
 _STARTS_S = 8.0
 _TRIES = 5
 
 
 def binary() -> str:
-    """Where redis-server is. Skips the test without one, and fails it where that must not be (`CI=true`)."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    """Where the server program is. Skips the test without one, and fails it where that must not be (`CI=true`)."""
+    found = os.environ.get(SERVER_VARIABLE) or shutil.which("redis-server") or shutil.which("valkey-server")
     if found is None:
         text = "expected redis-server on the PATH, found none: run `make test`, or install it"
         if os.environ.get("CI") == "true":
             pytest.fail(text)
         pytest.skip(text)
     return found
+
+
+@cache
+def facts() -> str:
+    """What the server says of itself: name, version, build."""
+    return subprocess.run([binary(), "--version"], check=True, capture_output=True, text=True).stdout
+
+
+def major() -> int:
+    """The major version of the server, after Redis' count: a Valkey is at least 7."""
+    found = re.search(r"v=(\d+)", facts())
+    assert found is not None, facts()
+    return int(found[1])
 
 
 def free_port() -> int:

@@ -120,7 +120,7 @@ async def test_calls_to_a_server_that_is_away_fail_in_time_and_unambiguously(sta
     server = start_server()
     server.stop()
     async with connected(server.url) as client:
-        with short_turns(0.5):
+        with short_turns(2.0):
             began = time.monotonic()
             errors = await ended(*[client.call("INCR", "n", timeout_s=0.3) for _ in range(100)], client.start(0.3))
             assert 0.25 < time.monotonic() - began < 2
@@ -137,7 +137,7 @@ async def test_a_frozen_server_holds_nobody_beyond_the_deadline(start_server: St
     async with connected(server.url, options) as client:
         await client.start()
         server.freeze()
-        with short_turns(0.5):
+        with short_turns(2.0):
             began = time.monotonic()
             first = await ended(*[client.call("INCR", "n", timeout_s=0.3) for _ in range(100)])
             assert time.monotonic() - began < 2
@@ -332,9 +332,9 @@ async def test_many_waiting_calls_do_not_stop_the_loop(start_server: StartServer
         with pytest.raises(EngineUnavailable, match="20000 calls"):
             await client.call("INCR", "n")
         began = time.monotonic()
-        with short_turns(0.5):
+        with short_turns(2.0):
             assert ambiguous(await ended(*waiting)) == {False}
-        assert 0.5 < time.monotonic() - began < 4
+        assert 0.5 < time.monotonic() - began < 8
 
 
 async def test_a_call_after_a_drop_goes_to_the_next_connection(start_server: StartServer) -> None:
