@@ -143,6 +143,18 @@ PYTHON_PEERS = (
         requirements=("taskiq", "taskiq-redis", "hiredis", "uvloop", "orjson"),
     ),
     Peer(
+        name="taskiq-list",
+        library="taskiq",
+        setting="at most once; list broker, uvloop, 20 tasks, 20 prefetched; sleeping jobs 200",
+        # The list is gone when it is empty.
+        progress=Progress((("EVAL", f"return redis.call('DBSIZE') - redis.call('EXISTS', '{QUEUE}')", "0"),)),
+        slots=20,
+        paces=(2_500, 2_500, 1_500),
+        requirements=("taskiq", "taskiq-redis", "hiredis", "uvloop", "orjson"),
+        acknowledges=False,
+        variables={"BENCH_BROKER": "list"},
+    ),
+    Peer(
         name="arq",
         library="arq",
         setting="uvloop, 200 jobs at a time, polls every 5 ms",

@@ -1,13 +1,14 @@
-"""taskiq over a Redis stream, the one of its Redis brokers that acknowledges."""
+"""taskiq over a Redis stream, the one of its Redis brokers that acknowledges; BENCH_BROKER=list takes the other."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 from taskiq import SmartRetryMiddleware
 from taskiq.api import run_receiver_task
-from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
+from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend, RedisStreamBroker
 
 from bench.redis.adapters.protocol import NAP_S, QUEUE, stamp_now
 from bench.redis.child import run
@@ -16,12 +17,14 @@ _TOGETHER = 50
 
 
 class TaskiqAdapter:
-    """One stream, results kept for an hour."""
+    """One stream or list, results kept for an hour."""
 
     def __init__(self, url: str, slots: int) -> None:
         self._slots = slots
+        broker = ListQueueBroker if os.environ.get("BENCH_BROKER") == "list" else RedisStreamBroker
         self._broker = (
-            RedisStreamBroker(url=url, queue_name=QUEUE)
+            # A blocking read of the list outlasts the time that redis-py gives a read by default, and ends the worker.
+            broker(url=url, queue_name=QUEUE, socket_timeout=None)
             .with_result_backend(RedisAsyncResultBackend(redis_url=url, result_ex_time=3600))
             .with_middlewares(SmartRetryMiddleware(default_retry_count=3, default_delay=1, use_delay_exponent=True))
         )
