@@ -14,6 +14,7 @@ from toril.errors import (
     JobFailed,
     JobNotFound,
     JobTimeout,
+    LimitExceeded,
     NeverRetry,
     PayloadTooLarge,
     ResultExpired,
@@ -32,6 +33,8 @@ from toril.jobs.schedule import Cron, Every, Schedule
 from toril.jobs.signals import RateLimited
 from toril.jobs.states import State
 from toril.jobs.unique import Unique
+from toril.ratelimit.decision import Decision
+from toril.ratelimit.limits import Limit
 from toril.scheduling.schedules import Schedules
 from toril.settings import Settings
 from toril.tasks.call import Call
@@ -51,6 +54,7 @@ __all__ = [
     "Context",
     "Counts",
     "Cron",
+    "Decision",
     "EngineError",
     "EngineUnavailable",
     "Event",
@@ -70,6 +74,8 @@ __all__ = [
     "JobNotFound",
     "JobOptions",
     "JobTimeout",
+    "Limit",
+    "LimitExceeded",
     "NeverRetry",
     "PayloadTooLarge",
     "Queue",

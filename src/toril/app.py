@@ -357,6 +357,7 @@ class Toril(Blocks):
         )
 
     async def _close_stores(self) -> None:
+        await self._close_blocks()
         if self._refuge is not None:
             await self._refuge.close()
         await self._stores.close()

@@ -13,6 +13,7 @@ from toril.errors import ConfigError
 from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock
 from toril.kernel.telemetry import Telemetry
+from toril.ratelimit.limits import Algorithm, Limit, Limits, OnOutage
 from toril.settings import Settings
 
 Role = Literal["cache", "limits", "sessions"]
@@ -84,3 +85,31 @@ class Blocks:
         self.clock = clock
         self.telemetry = telemetry
         self._blocking = blocking
+        self.limits = Limits(
+            stores.of("limits").get,
+            clock=clock,
+            blocking=blocking,
+            on_outage=settings.limits.on_outage,
+            timeout_s=settings.limits.timeout,
+        )
+
+    def limit(
+        self,
+        name: str,
+        rate: str,
+        *,
+        algorithm: Algorithm = "window",
+        burst: int | None = None,
+        shadow: bool = False,
+        on_outage: OnOutage | None = None,
+    ) -> Limit:
+        """How often something may happen in a time, counted over all processes: `toril.limit("api", "1000/15m")`.
+
+        A `window` never lets more than that through in any such time; `gcra` spreads them evenly and lets `burst`
+        through at once. With `shadow` it counts, and refuses nothing. `on_outage` is what holds while the store is
+        away: TORIL_LIMITS_ON_OUTAGE, if not given. Raises ConfigError, also for a name that was declared differently.
+        """
+        return self.limits.limit(name, rate, algorithm=algorithm, burst=burst, shadow=shadow, on_outage=on_outage)
+
+    async def _close_blocks(self) -> None:
+        await self.limits.close()

@@ -18,6 +18,7 @@
     │   ├── StoreFull               no space left (retryable)
     │   ├── StoreTooNew             written by a newer Toril
     │   └── UnsupportedFileSystem   SQLite on a network file system
+    ├── LimitExceeded               a rate limit refuses (retryable)
     ├── JobError                    one job
     │   ├── JobNotFound
     │   ├── JobNotFinished          the operation needs a finished job
@@ -61,6 +62,7 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "JobTimeout",
+    "LimitExceeded",
     "LockLost",
     "NeverRetry",
     "PayloadError",
@@ -186,6 +188,16 @@ class StoreTooNew(EngineError):
 
 class UnsupportedFileSystem(EngineError):
     """The database lies on a network file system, where SQLite's locks cannot be trusted."""
+
+
+class LimitExceeded(TorilError):
+    """A rate limit refuses. `retry_after` is how many seconds until there is room, None when there never will be."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class JobError(TorilError):

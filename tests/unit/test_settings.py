@@ -52,6 +52,8 @@ TABLE: list[tuple[str, str, str, str, Any]] = [
     ("TORIL_REDIS_RETRY_DELAY", "100ms", "redis", "retry_delay", 0.1),
     ("TORIL_CACHE_URL", "redis://cache", "cache", "url", "redis://cache"),
     ("TORIL_LIMITS_URL", "redis://limits", "limits", "url", "redis://limits"),
+    ("TORIL_LIMITS_TIMEOUT", "200ms", "limits", "timeout", 0.2),
+    ("TORIL_LIMITS_ON_OUTAGE", "closed", "limits", "on_outage", "closed"),
     ("TORIL_SESSIONS_URL", "sqlite:///sessions.db", "sessions", "url", "sqlite:///sessions.db"),
 ]
 

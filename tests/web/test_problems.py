@@ -27,6 +27,7 @@ TABLE = [
     (errors.ResultTimeout("x"), 409, "result_timeout"),
     (errors.LockLost("x"), 409, "lock_lost"),
     (errors.AuthRequired("x"), 403, "auth_required"),
+    (errors.LimitExceeded("x"), 429, "limit_exceeded"),
     (errors.EngineUnavailable("x"), 503, "engine_unavailable"),
     (errors.EngineClosed("x"), 503, "engine_closed"),
     (errors.StoreFull("x"), 503, "store_full"),

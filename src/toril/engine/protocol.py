@@ -11,6 +11,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 
 
@@ -72,6 +73,9 @@ class Engine(Protocol):
 
     @property
     def channels(self) -> ChannelStore: ...
+
+    @property
+    def limits(self) -> LimitStore: ...
 
     async def start(self) -> None:
         """Open the store, check it, bring its schema up to date. Starting twice is once."""

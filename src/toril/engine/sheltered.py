@@ -20,6 +20,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import Added, JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Engine, Health
 from toril.errors import EngineUnavailable, TorilError
@@ -73,6 +74,7 @@ class ShelteredEngine:
                 ("schedules", ScheduleStore),
                 ("flows", FlowStore),
                 ("channels", ChannelStore),
+                ("limits", LimitStore),
             )
         }
 
@@ -103,6 +105,10 @@ class ShelteredEngine:
     @property
     def channels(self) -> ChannelStore:
         return self.inner.channels if self._started else cast(ChannelStore, self._late["channels"])
+
+    @property
+    def limits(self) -> LimitStore:
+        return self.inner.limits if self._started else cast(LimitStore, self._late["limits"])
 
     @property
     def is_away(self) -> bool:

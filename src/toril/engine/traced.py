@@ -14,6 +14,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Engine, Health
 from toril.errors import TorilError
@@ -58,6 +59,10 @@ class TracedEngine:
     @property
     def channels(self) -> ChannelStore:
         return cast(ChannelStore, self._port("channels", ChannelStore, self.inner.channels))
+
+    @property
+    def limits(self) -> LimitStore:
+        return cast(LimitStore, self._port("limits", LimitStore, self.inner.limits))
 
     async def start(self) -> None:
         await _traced("engine", "start", self.inner.start, self._telemetry)()

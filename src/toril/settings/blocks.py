@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from toril.settings.section import Section
+from toril.settings.section import Seconds, Section
 
 
 class CacheSettings(Section):
@@ -22,6 +24,12 @@ class LimitSettings(Section):
     model_config = SettingsConfigDict(env_prefix="TORIL_LIMITS_")
 
     url: str | None = Field(default=None, description="where rate limits are counted; where jobs are, if unset")
+    timeout: Seconds = Field(default=0.5, gt=0, description="how long a check may wait for the store")
+    on_outage: Literal["local", "open", "closed"] = Field(
+        default="local",
+        description="what holds while the store is away: each process counts for itself (`local`), no limit at all "
+        "(`open`), or everything is refused (`closed`)",
+    )
 
 
 class SessionSettings(Section):

@@ -7,7 +7,20 @@ from toril.web.access import Gate
 from toril.web.api.router import jobs_api
 from toril.web.auth import Auth, ClaimHas, Identity, JWTAuth
 from toril.web.health import health_api
+from toril.web.middleware.ratelimit import RateLimitMiddleware, rate_limited
 from toril.web.mounts import check_bind
 from toril.web.problems import ApiError
 
-__all__ = ["ApiError", "Auth", "ClaimHas", "Gate", "Identity", "JWTAuth", "check_bind", "health_api", "jobs_api"]
+__all__ = [
+    "ApiError",
+    "Auth",
+    "ClaimHas",
+    "Gate",
+    "Identity",
+    "JWTAuth",
+    "RateLimitMiddleware",
+    "check_bind",
+    "health_api",
+    "jobs_api",
+    "rate_limited",
+]

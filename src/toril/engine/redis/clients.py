@@ -115,13 +115,15 @@ class Clients:
         client = await self.client()
         return await client.masters() if isinstance(client, ClusterClient) else ()
 
-    async def call(self, *command: Arg, repeatable: bool = False) -> Any:
+    async def call(self, *command: Arg, repeatable: bool = False, timeout_s: float | None = None) -> Any:
         """One command. Raises EngineUnavailable, EngineClosed, and what an error reply means."""
-        return await self.guarded(self._call(command, repeatable))
+        return await self.guarded(self._call(command, repeatable, timeout_s))
 
-    async def run(self, script: Script, key: str, *args: bytes | str | int, repeatable: bool = True) -> Any:
+    async def run(
+        self, script: Script, key: str, *args: Arg, repeatable: bool = True, timeout_s: float | None = None
+    ) -> Any:
         """One script. `key` decides the Cluster slot. Raises as `call` does."""
-        return await self.guarded(self._run(script, key, args, repeatable))
+        return await self.guarded(self._run(script, key, args, repeatable, timeout_s))
 
     async def wait_for_work(self, queues: Mapping[str, QueueKeys], timeout: float) -> frozenset[str]:
         """The queues of `queues` that may have work; none after `timeout` seconds. Raises EngineUnavailable."""
@@ -260,12 +262,14 @@ class Clients:
         connections.blocking.append(blocking)
         return blocking
 
-    async def _call(self, command: tuple[Arg, ...], repeatable: bool) -> Any:
-        return await (await self.client()).call(*command, repeatable=repeatable)
+    async def _call(self, command: tuple[Arg, ...], repeatable: bool, timeout_s: float | None) -> Any:
+        return await (await self.client()).call(*command, repeatable=repeatable, timeout_s=timeout_s)
 
-    async def _run(self, script: Script, key: str, args: tuple[bytes | str | int, ...], repeatable: bool) -> Any:
+    async def _run(
+        self, script: Script, key: str, args: tuple[Arg, ...], repeatable: bool, timeout_s: float | None
+    ) -> Any:
         keys = keys_of(key, cluster=self._cluster is not None)
-        return await run(await self.client(), script, keys, *args, repeatable=repeatable)
+        return await run(await self.client(), script, keys, *args, repeatable=repeatable, timeout_s=timeout_s)
 
 
 def _consume(future: asyncio.Future[Any]) -> None:

@@ -12,6 +12,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Capabilities, Engine, Health
 from toril.engine.redis.address import Address, parse_address
@@ -24,6 +25,7 @@ from toril.engine.redis.inspect import RedisJobInspector
 from toril.engine.redis.jobs import RedisJobStore
 from toril.engine.redis.keys import CLUSTER_PREFIX, DEFAULT_PREFIX, Keys
 from toril.engine.redis.keyvalue import RedisKeyValueStore
+from toril.engine.redis.limits import RedisLimitStore
 from toril.engine.redis.link import ClientOptions
 from toril.engine.redis.registry import QueueRegistry
 from toril.engine.redis.schedules import RedisScheduleStore
@@ -102,6 +104,10 @@ class RedisEngine:
     def channels(self) -> ChannelStore:
         return self._opened().channels
 
+    @property
+    def limits(self) -> LimitStore:
+        return self._opened().limits
+
     async def start(self) -> None:
         if self._parts is not None:
             return
@@ -174,6 +180,7 @@ class _Parts:
         self.schedules: ScheduleStore = RedisScheduleStore(clients, keys, wire, registry)
         self.flows: FlowStore = RedisFlowStore(clients, keys, wire, registry)
         self.channels: ChannelStore = RedisChannelStore(clients, keys)
+        self.limits: LimitStore = RedisLimitStore(clients, keys)
 
 
 def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:

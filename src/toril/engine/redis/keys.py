@@ -91,6 +91,10 @@ class Keys:
         """The stream that wakes one reader of channels; no channel has its name."""
         return f"toril:{{channels}}-nudge:{reader}"
 
+    def meter(self, key: str) -> str:
+        """What was counted for a key of the limits port."""
+        return f"toril:limits:{key}"
+
     def worker_name(self, queue: str, worker: str) -> str:
         """The name that one connection of a worker carries for each queue, so that BullMQ counts it."""
         name = "".join(letter if "!" <= letter <= "~" else "_" for letter in worker)

@@ -37,27 +37,38 @@ class RedisKeyValueStore:
         self._clients = clients
         self._keys = keys
 
-    async def get(self, keys: Sequence[str], *, now: int) -> tuple[bytes | None, ...]:
+    async def get(self, keys: Sequence[str], *, now: int, timeout_s: float | None = None) -> tuple[bytes | None, ...]:
         named = self._named(keys)
-        return tuple(await self._clients.call("MGET", *named, repeatable=True)) if named else ()
+        return tuple(await self._clients.call("MGET", *named, repeatable=True, timeout_s=timeout_s)) if named else ()
 
-    async def set(self, items: Sequence[tuple[str, bytes]], *, ttl_ms: int, now: int) -> None:
+    async def set(
+        self, items: Sequence[tuple[str, bytes]], *, ttl_ms: int, now: int, timeout_s: float | None = None
+    ) -> None:
         named = self._named([key for key, _ in items])
         if self._keys.cluster:
-            await self._set_each(named, [value for _, value in items], ttl_ms)
+            await self._set_each(named, [value for _, value in items], ttl_ms, timeout_s)
         elif named:
             pairs = [part for key, (_, value) in zip(named, items, strict=True) for part in (key, value)]
-            await self._clients.run(_SET, named[0], ttl_ms, *pairs)
+            await self._clients.run(_SET, named[0], ttl_ms, *pairs, timeout_s=timeout_s)
 
-    async def replace(self, key: str, value: bytes | None, *, expected: bytes | None, ttl_ms: int, now: int) -> bool:
+    async def replace(
+        self,
+        key: str,
+        value: bytes | None,
+        *,
+        expected: bytes | None,
+        ttl_ms: int,
+        now: int,
+        timeout_s: float | None = None,
+    ) -> bool:
         [named] = self._named([key])
         compared = (0, b"") if expected is None else (1, expected)
         stored = (0, b"") if value is None else (1, value)
-        return bool(await self._clients.run(_REPLACE, named, ttl_ms, *compared, *stored))
+        return bool(await self._clients.run(_REPLACE, named, ttl_ms, *compared, *stored, timeout_s=timeout_s))
 
-    async def delete(self, keys: Sequence[str]) -> int:
+    async def delete(self, keys: Sequence[str], *, timeout_s: float | None = None) -> int:
         named = self._named(keys)
-        return int(await self._clients.call("DEL", *named)) if named else 0
+        return int(await self._clients.call("DEL", *named, timeout_s=timeout_s)) if named else 0
 
     async def scan(self, prefix: str, *, now: int, limit: int = 1000, cursor: str | None = None) -> KeyPage:
         root = self._keys.value("")
@@ -73,14 +84,18 @@ class RedisKeyValueStore:
             count = max(limit - len(found), min(2 * count, _LONGEST_STRIDE))
         return KeyPage(tuple(found), cursor)
 
-    async def _set_each(self, keys: Sequence[str], values: Sequence[bytes], ttl_ms: int) -> None:
+    async def _set_each(
+        self, keys: Sequence[str], values: Sequence[bytes], ttl_ms: int, timeout_s: float | None
+    ) -> None:
         """Each key has a slot of its own: they cannot be written in one step."""
         stored = dict(zip(keys, values, strict=True))
         if ttl_ms > 0:
             commands: list[tuple[Arg, ...]] = [("SET", key, value, "PX", ttl_ms) for key, value in stored.items()]
         else:
             commands = [("DEL", key) for key in stored]
-        await asyncio.gather(*(self._clients.call(*command, repeatable=True) for command in commands))
+        await asyncio.gather(
+            *(self._clients.call(*command, repeatable=True, timeout_s=timeout_s) for command in commands)
+        )
 
     def _named(self, keys: Sequence[str]) -> list[str]:
         for key in keys:

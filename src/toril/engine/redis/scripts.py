@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from toril.engine.redis.replies import ReplyError
 from toril.engine.redis.slots import is_tagged
-from toril.engine.redis.wire import Caller
+from toril.engine.redis.wire import Arg, Caller
 from toril.errors import EngineUnavailable
 
 _INCLUDE = re.compile(r"^-- include: (\w+)\s*$", re.MULTILINE)
@@ -73,7 +73,12 @@ def keys_of(key: str, *, cluster: bool) -> tuple[str, ...]:
 
 
 async def run(
-    client: Caller, script: Script, keys: tuple[str, ...], *args: bytes | str | int, repeatable: bool = True
+    client: Caller,
+    script: Script,
+    keys: tuple[str, ...],
+    *args: Arg,
+    repeatable: bool = True,
+    timeout_s: float | None = None,
 ) -> Any:
     """Run a script. `keys` decide the Cluster slot. A server that does not know the script is taught it.
 
@@ -81,12 +86,16 @@ async def run(
     store, and the others lead to the same state a second time.
     """
     try:
-        return await client.call(b"EVALSHA", script.digest, len(keys), *keys, *args, repeatable=repeatable)
+        return await client.call(
+            b"EVALSHA", script.digest, len(keys), *keys, *args, timeout_s=timeout_s, repeatable=repeatable
+        )
     except ReplyError as error:
         if error.code != "NOSCRIPT":
             raise
     try:
-        return await client.call(b"EVAL", script.text, len(keys), *keys, *args, repeatable=repeatable)
+        return await client.call(
+            b"EVAL", script.text, len(keys), *keys, *args, timeout_s=timeout_s, repeatable=repeatable
+        )
     except EngineUnavailable as error:
         # A server that was restarted knows no script, but may have run this one before its answer was lost.
         error.ambiguous = True

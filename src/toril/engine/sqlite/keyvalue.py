@@ -23,13 +23,15 @@ class SqliteKeyValueStore:
         self._writer = writer
         self._reader = reader
 
-    async def get(self, keys: Sequence[str], *, now: int) -> tuple[bytes | None, ...]:
+    async def get(self, keys: Sequence[str], *, now: int, timeout_s: float | None = None) -> tuple[bytes | None, ...]:
         text = codec.encode(_checked(keys))
         found = await self._reader.run(lambda tx: tx.value(_SQL["get"], keys=text, now=now))
         values = {number: bytes.fromhex(value) for number, value in codec.decode(found)}
         return tuple(values.get(number) for number in range(len(keys)))
 
-    async def set(self, items: Sequence[tuple[str, bytes]], *, ttl_ms: int, now: int) -> None:
+    async def set(
+        self, items: Sequence[tuple[str, bytes]], *, ttl_ms: int, now: int, timeout_s: float | None = None
+    ) -> None:
         _checked([key for key, _ in items])
         # Of several values for one key the last holds; SQLite would refuse to change one row twice.
         rows = [(key, value, now + ttl_ms) for key, value in dict(items).items()]
@@ -41,7 +43,16 @@ class SqliteKeyValueStore:
         if rows:
             await self._writer.run(operation)
 
-    async def replace(self, key: str, value: bytes | None, *, expected: bytes | None, ttl_ms: int, now: int) -> bool:
+    async def replace(
+        self,
+        key: str,
+        value: bytes | None,
+        *,
+        expected: bytes | None,
+        ttl_ms: int,
+        now: int,
+        timeout_s: float | None = None,
+    ) -> bool:
         _checked([key])
 
         def operation(tx: Transaction) -> bool:
@@ -56,7 +67,7 @@ class SqliteKeyValueStore:
 
         return await self._writer.run(operation)
 
-    async def delete(self, keys: Sequence[str]) -> int:
+    async def delete(self, keys: Sequence[str], *, timeout_s: float | None = None) -> int:
         text = codec.encode(_checked(keys))
         return await self._writer.run(lambda tx: tx.run(_SQL["delete"], keys=text))
 

@@ -16,6 +16,7 @@ from toril.testing.conformance.flows import FlowCases
 from toril.testing.conformance.insert import InsertCases
 from toril.testing.conformance.inspection import InspectionCases
 from toril.testing.conformance.keyvalue import KeyValueCases
+from toril.testing.conformance.limits import LimitCases
 from toril.testing.conformance.locks import LockCases
 from toril.testing.conformance.lost_replies import LostReplyCases
 from toril.testing.conformance.odd_input import OddInputCases
@@ -59,6 +60,7 @@ class Conformance(
     KeyValueCases,
     ChannelCases,
     TailCases,
+    LimitCases,
     UniqueCases,
     ConcurrencyCases,
     RateCases,
