@@ -55,15 +55,18 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """One server process. `options` are words of its command line, such as `"--requirepass", "secret"`."""
+    """One server process. `options` are words of its command line, such as `"--requirepass", "secret"`; `starts_s` is
+    how long it may take to load what it has stored.
+    """
 
-    def __init__(self, folder: Path, *options: str, plain: bool = True) -> None:
+    def __init__(self, folder: Path, *options: str, plain: bool = True, starts_s: float = _STARTS_S) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = free_port()
         self.said: deque[str] = deque(maxlen=200)
         self._options = options
         self._plain = plain
+        self._starts_s = starts_s
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._frozen = False
@@ -108,7 +111,7 @@ class RedisServer:
         ready = threading.Event()
         self._reader = threading.Thread(target=self._read, args=(process, ready), daemon=True)
         self._reader.start()
-        assert ready.wait(_STARTS_S), "redis-server says nothing"
+        assert ready.wait(self._starts_s), "redis-server says nothing"
         if process.poll() is None and any("eady to accept" in line for line in self.said):
             return True
         self.kill()
