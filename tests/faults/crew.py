@@ -67,6 +67,10 @@ class Crew:
                 found += children
         return found
 
+    def is_complete(self) -> bool:
+        """Whether every supervisor has come so far as to have workers: before that a signal just ends it."""
+        return all(self._workers_below(supervisor.pid) for supervisor in self.supervisors)
+
     def _workers_below(self, pid: int) -> list[int]:
         with suppress(psutil.Error):
             process = psutil.Process(pid)
@@ -133,10 +137,12 @@ class Crew:
             except subprocess.TimeoutExpired:
                 self.exits.append(-1000)
 
-    def clear(self) -> list[int]:
+    def clear(self) -> list[str]:
         """End whatever is left, and answer what that was."""
-        left = self.all_pids()
-        for pid in left:
+        left = []
+        for pid in self.all_pids():
+            with suppress(psutil.Error):
+                left.append(f"{pid} {' '.join(psutil.Process(pid).cmdline()[1:])}")
             self._signal(pid, signal.SIGKILL)
         for process in (*self.supervisors, *self.producers.values()):
             process.wait()

@@ -19,6 +19,8 @@ from tests.faults.faults import Fault
 from tests.faults.stores import SqliteStore, Store, finals, unfinished
 
 LOOK_S = 0.25
+PATIENCE_S = 30.0
+"""How long a busy machine may take beyond what was asked for."""
 OUTCRY = re.compile(r"Traceback|CRITICAL|never retrieved|used up its restarts|database is locked")
 QUIET_LINES = 5.0
 """Most log lines per second and process while the store is away (A01)."""
@@ -87,7 +89,7 @@ class Report:
             f"take-over {_times(it.take_over)}; first start after an outage {_times(it.recovery)}",
             f"log lines per process and second while away ≤ {self.lines_away:.1f}",
         ]
-        if self.slope is not None:
+        if self.slope is not None and not self.faults:
             lines.append(
                 f"memory of the largest worker {self.slope:+.1f} MiB/h; write-ahead log ≤ {self.wal_bytes:,} bytes"
             )
@@ -146,10 +148,9 @@ class Trial:
         self.crew = Crew(self._folder, self.journal, self._environ())
         try:
             drained = await self._until_done(began)
-            await asyncio.to_thread(self.crew.stop, self._shape.shutdown_s + 15)
+            await asyncio.to_thread(self.crew.stop, self._shape.shutdown_s + PATIENCE_S)
             jobs, locks = await finals(self.store), await self.store.locks()
-            left = self.crew.clear()
-            ending = Ending(jobs, drained, locks, self.crew.exits, [*self._outcries(), *map(str, left)])
+            ending = Ending(jobs, drained, locks, self.crew.exits, [*self._outcries(), *await self._left_behind()])
             rules = Rules(loss_s=self.store.loss_s, faultless=self._shape.faultless)
             verdict = check(j.read(self._path), ending, rules)
             if self._away > QUIET_LINES:
@@ -192,7 +193,7 @@ class Trial:
                 for pid in self.crew.all_pids():
                     self.crew.thaw(pid)
                 self.staff()
-                while self._producing() and time.monotonic() < deadline:
+                while (self._producing() or not self.crew.is_complete()) and time.monotonic() < deadline:
                     await asyncio.sleep(LOOK_S)
                 return await self._drained(min(deadline, time.monotonic() + shape.drain_s))
             finally:
@@ -225,6 +226,13 @@ class Trial:
                 return False
             await asyncio.sleep(LOOK_S)
         return True
+
+    async def _left_behind(self) -> list[str]:
+        """Processes that go on although all were told to end, or have lost their parent."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.crew.all_pids() and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK_S)
+        return [f"still there: {line}" for line in self.crew.clear()]
 
     async def _watch(self, began: float) -> None:
         while True:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from toril.engine.sqlite.faults import translated
+from toril.engine.sqlite.faults import is_busy, translated
 from toril.engine.sqlite.ticket import Ticket
 from toril.engine.sqlite.transaction import Transaction
 from toril.errors import EngineClosed
@@ -26,6 +28,8 @@ T = TypeVar("T")
 _MOST_OPERATIONS = 200
 _LONGEST_GROUP_S = 0.005
 _BUSY_TIMEOUT_S = 10.0
+_CLOSING_TIMEOUT_S = 1.0
+_LOOK_EVERY_MS = 100
 _CACHE_KIB = 64 * 1024
 _CHECKPOINT_PAGES = 4000
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
@@ -35,6 +39,7 @@ class _Request(NamedTuple):
     operation: Callable[[Transaction], Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    asked: float
 
 
 _Answer = tuple[_Request, Any, Exception | None]
@@ -84,8 +89,13 @@ class SqliteThread:
         self._ticket = ticket
         self._on_commit = on_commit
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._put_off: deque[_Request | None] = deque()
         self._closing = threading.Lock()
         self._closed = False
+        self._closed_at = math.inf
+        if write:
+            # Looked at again and again instead of waited for in one piece: it may be told to close meanwhile.
+            connection.execute(f"PRAGMA busy_timeout = {_LOOK_EVERY_MS}")
         name = "toril-sqlite-writer" if write else "toril-sqlite-reader"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -99,22 +109,25 @@ class SqliteThread:
         with self._closing:
             if self._closed:
                 raise EngineClosed(f"{self._location}: the engine is closed. Start it again, or call before closing.")
-            self._requests.put(_Request(operation, loop, future))
+            self._requests.put(_Request(operation, loop, future, time.monotonic()))
         return await future
 
     def close(self) -> None:
-        """Finish what was asked for, then close the connection. Blocks until then."""
+        """Finish what was asked for, then close the connection. Blocks until then, but not for a database that somebody
+        else keeps locked: what waits for that fails.
+        """
         with self._closing:
             first = not self._closed
             self._closed = True
             if first:
+                self._closed_at = time.monotonic()
                 self._requests.put(None)
         self._thread.join()
 
     def _work(self) -> None:
         more = True
         while more:
-            request = self._requests.get()
+            request = self._put_off.popleft() if self._put_off else self._requests.get()
             if request is None:
                 break
             if self._write:
@@ -132,13 +145,13 @@ class SqliteThread:
         requests = [first]
         transaction = Transaction(self._connection)
         try:
-            self._begin()
+            self._begin(first)
             begun = True
             deadline = time.monotonic() + _LONGEST_GROUP_S
             answers.append((first, first.operation(transaction), None))
             while len(requests) < _MOST_OPERATIONS and time.monotonic() < deadline:
                 try:
-                    request = self._requests.get_nowait()
+                    request = self._put_off.popleft() if self._put_off else self._requests.get_nowait()
                 except queue.Empty:
                     break
                 if request is None:
@@ -149,7 +162,9 @@ class SqliteThread:
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
             self._roll_back(begun)
-            answers = [(first, None, error)] if len(requests) == 1 else []
+            if not begun:
+                requests += self._overdue()
+            answers = [(request, None, error) for request in requests] if not begun or len(requests) == 1 else []
         finally:
             if self._ticket is not None:
                 self._ticket.give_back()
@@ -167,7 +182,7 @@ class SqliteThread:
         begun = False
         try:
             if self._write:
-                self._begin()
+                self._begin(request)
                 begun = True
             value = request.operation(transaction)
             if self._write:
@@ -181,10 +196,30 @@ class SqliteThread:
         self._tell(transaction)
         return (request, value, None)
 
-    def _begin(self) -> None:
+    def _begin(self, request: _Request) -> None:
+        """Begin to write. Raises sqlite3.OperationalError when somebody else keeps the database locked for too long."""
         if self._ticket is not None:
-            self._ticket.take(_BUSY_TIMEOUT_S)
-        self._connection.execute("BEGIN IMMEDIATE")
+            self._ticket.take(max(0.0, self._deadline(request) - time.monotonic()))
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= self._deadline(request):
+                    raise
+
+    def _deadline(self, request: _Request) -> float:
+        return min(request.asked + _BUSY_TIMEOUT_S, self._closed_at + _CLOSING_TIMEOUT_S)
+
+    def _overdue(self) -> list[_Request]:
+        """What else has waited for long enough: it must not wait as long again, one after the other."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._put_off.append(self._requests.get_nowait())
+        now = time.monotonic()
+        overdue = [one for one in self._put_off if one is not None and self._deadline(one) <= now]
+        self._put_off = deque(one for one in self._put_off if one is None or self._deadline(one) > now)
+        return overdue
 
     def _roll_back(self, begun: bool) -> None:
         if begun and self._connection.in_transaction:

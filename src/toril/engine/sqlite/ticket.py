@@ -13,6 +13,8 @@ import os
 import time
 from pathlib import Path
 
+_PATIENCE_S = 2.0
+_WITHOUT_S = 10.0
 _SHORTEST_WAIT_S = 0.00005
 _LONGEST_WAIT_S = 0.002
 
@@ -24,12 +26,22 @@ class Ticket:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._turn = os.open(folder / "turn", flags, 0o600)
         self._pen = os.open(folder / "pen", flags, 0o600)
+        self._without_until = 0.0
 
     def take(self, timeout: float) -> bool:
-        """Wait for the pen, at most `timeout` seconds. False when it did not come: write without, SQLite still
+        """Wait for the pen, at most `timeout` and 2 seconds. False when it did not come: write without, SQLite still
         excludes.
         """
-        deadline = time.monotonic() + timeout
+        now = time.monotonic()
+        # One that is stopped in the queue, or with the pen, would make everybody wait before every single write.
+        deadline = now if now < self._without_until else now + min(timeout, _PATIENCE_S)
+        if self._take(deadline):
+            return True
+        if deadline > now:
+            self._without_until = time.monotonic() + _WITHOUT_S
+        return False
+
+    def _take(self, deadline: float) -> bool:
         if not _lock(self._turn, deadline):
             return False
         try:
