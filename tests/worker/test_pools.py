@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import os
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -182,6 +183,18 @@ async def test_a_script_can_use_processes(tmp_path: Path) -> None:
     )
     out, err = await child.communicate()
     assert (out.decode(), err.decode()) == ("49\n", "")
+
+
+@pytest.mark.timeout(60)
+async def test_a_process_whose_worker_is_gone_ends_without_a_word() -> None:
+    ours, theirs = socket.socketpair()
+    number = theirs.fileno()
+    command = (sys.executable, "-m", "toril.worker.process", str(number))
+    child = await asyncio.create_subprocess_exec(*command, pass_fds=(number,), stderr=asyncio.subprocess.PIPE)
+    ours.close()
+    theirs.close()
+    _, err = await child.communicate()
+    assert (child.returncode, err.decode()) == (0, "")
 
 
 SCRIPT = """

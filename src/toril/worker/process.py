@@ -49,9 +49,12 @@ class Line:
                 self.calls.put(message)
 
     def send(self, **message: Any) -> None:
-        """Send a message, from any thread."""
+        """Send a message, from any thread. Ends the process when the worker is gone."""
         with self._lock:
-            self._connection.send_bytes(codec.encode(message).encode())
+            try:
+                self._connection.send_bytes(codec.encode(message).encode())
+            except OSError:
+                os._exit(0)
 
     def progress(self, job: TakenJob, token: str, value: str) -> None:
         self.send(kind="progress", value=value)
