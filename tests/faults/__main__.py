@@ -28,7 +28,12 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=10, help="of each process")
     parser.add_argument("--rate", type=float, default=300.0, help="jobs per second that are offered")
     parser.add_argument("--kinds", default="quick=80,plain=10,flaky=5,broken=2,blocking=3,heavy=0.2")
+    parser.add_argument("--ms", default="0,0,1,5,20,20,100,300", help="how long tasks take; one of these, each")
     parser.add_argument("--skew", type=int, default=0, metavar="MS", help="by how much clocks of processes differ")
+    parser.add_argument(
+        "--drain", type=float, default=180.0, help="seconds until all must be done after the last fault"
+    )
+    parser.add_argument("--straight", action="store_true", help="to the server without a network of the trial's own")
     parser.add_argument("--disk", help="size of a disk of its own, such as 64m; needs the right to mount one")
     parser.add_argument("--folder", type=Path, help="where to keep journal and logs")
     given = parser.parse_args()
@@ -37,7 +42,11 @@ def main() -> int:
     if given.engine == "sqlite":
         store = SqliteStore(folder, size=given.disk)
     else:
-        store = RedisStore(folder, fsync="everysec" if given.engine == "redis-everysec" else "always")
+        store = RedisStore(
+            folder,
+            fsync="everysec" if given.engine == "redis-everysec" else "always",
+            through_network=not given.straight,
+        )
     names = {"random": RANDOM[store.name], "none": {}}.get(given.faults)
     shape = Shape(
         jobs=given.jobs,
@@ -50,7 +59,10 @@ def main() -> int:
         per_second=given.rate,
         lock_s=given.lock,
         kinds=given.kinds,
+        ms=given.ms,
         skew_ms=given.skew,
+        drain_s=given.drain,
+        hang_s=7000,
         faultless=given.faults == "none",
     )
     report = asyncio.run(Trial(given.faults, store, shape, seed=given.seed, folder=folder).run())

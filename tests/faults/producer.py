@@ -1,4 +1,4 @@
-"""A process that enqueues numbered jobs: `python -m tests.faults.producer LANE LANES TOTAL PER_SECOND SEED KINDS`.
+"""A process that enqueues numbered jobs: `python -m tests.faults.producer LANE LANES TOTAL PER_SECOND SEED KINDS MS`.
 
 Lane `i` of `n` offers the numbers i, i+n, i+2n, … and goes on until TOTAL jobs were accepted. Where it is stands in the
 file `lane-<i>` beside the journal, so that another process can go on where this one was killed.
@@ -39,12 +39,13 @@ class Lane:
 class Producer:
     """Offers the jobs of a lane."""
 
-    def __init__(self, lane: int, lanes: int, total: int, per_second: float, seed: str, kinds: str) -> None:
+    def __init__(self, lane: int, lanes: int, total: int, per_second: float, seed: str, kinds: str, ms: str) -> None:
         self._first, self._step, self._total = lane, lanes, total
         self._per_second = per_second
         self._lane = Lane(Path(os.environ["FAULTS_JOURNAL"]).parent / f"lane-{lane}")
         self._random = random.Random(f"{seed}/{lane}/{self._lane.next}")
         weights = dict(pair.split("=") for pair in kinds.split(","))
+        self._ms_choices = [int(text) for text in ms.split(",")]
         self._names = list(weights)
         self._weights = [float(weight) for weight in weights.values()]
 
@@ -92,7 +93,7 @@ class Producer:
         return TASKS[name].call(number, ms=self._ms(number))
 
     def _ms(self, number: int) -> int:
-        return random.Random(number).choice((0, 0, 1, 5, 20, 20, 100, 300))
+        return random.Random(number).choice(self._ms_choices)
 
     def _accepted(self, stored: list[tuple[int, str]]) -> None:
         journal.write_many(j.ACCEPTED, stored)
@@ -104,5 +105,5 @@ class Producer:
 
 
 if __name__ == "__main__":
-    lane_, lanes_, total_, per_second_, seed_, kinds_ = sys.argv[1:]
-    asyncio.run(Producer(int(lane_), int(lanes_), int(total_), float(per_second_), seed_, kinds_).run())
+    lane_, lanes_, total_, per_second_, seed_, kinds_, ms_ = sys.argv[1:]
+    asyncio.run(Producer(int(lane_), int(lanes_), int(total_), float(per_second_), seed_, kinds_, ms_).run())

@@ -29,7 +29,8 @@ QUIET_LINES = 5.0
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """How large a trial is and what is broken. `gap_s`: shortest and longest pause between two faults. `lock_s`: how
-    long locks last; they are renewed and looked for in the default's proportion to it.
+    long locks last; they are renewed and looked for in the default's proportion to it. `kinds` and `ms`: which
+    tasks, in which proportion, and how long they take.
     """
 
     jobs: int
@@ -42,6 +43,7 @@ class Shape:
     per_second: float = 500.0
     lock_s: float = 15.0
     kinds: str = "quick=80,plain=10,flaky=5,broken=2,blocking=3"
+    ms: str = "0,0,1,5,20,20,100,300"
     faultless: bool = False
     skew_ms: int = 0
     drain_s: float = 120.0
@@ -139,7 +141,7 @@ class Trial:
             if lane not in crew.producers or crew.producers[lane].poll() not in (None, 0):
                 quota = shape.jobs // shape.producers + (lane < shape.jobs % shape.producers)
                 each = shape.per_second / shape.producers
-                crew.produce(lane, *map(str, (shape.producers, quota, each, self._seed, shape.kinds)))
+                crew.produce(lane, *map(str, (shape.producers, quota, each, self._seed, shape.kinds, shape.ms)))
 
     async def run(self) -> Report:
         """Run it to its end."""
@@ -195,6 +197,7 @@ class Trial:
                 self.staff()
                 while (self._producing() or not self.crew.is_complete()) and time.monotonic() < deadline:
                     await asyncio.sleep(LOOK_S)
+                    self.staff()
                 return await self._drained(min(deadline, time.monotonic() + shape.drain_s))
             finally:
                 watching.cancel()
