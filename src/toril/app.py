@@ -127,6 +127,11 @@ class Toril(Blocks):
         """Which store was chosen, what decided that, and a warning, if any. The URL may hold a password."""
         return self._address
 
+    @property
+    def is_stopping(self) -> bool:
+        """True while a worker of this application in this process is stopping: `/health/ready` says no then."""
+        return any(worker.is_stopping for worker in list(self._workers))
+
     async def start(self) -> None:
         """Open the store, unless it is open, and say in the log where it is. Raises EngineError."""
         self._opening.reopen()

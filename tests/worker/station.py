@@ -29,6 +29,15 @@ async def hold(ctx: Context, seconds: float) -> str:
 
 
 @toril.task()
+async def hold_first(ctx: Context) -> str:
+    """The first run goes on for ever, a second one ends at once."""
+    say("started", ctx.job_id, ctx.starts)
+    if ctx.starts == 1:
+        await asyncio.Event().wait()
+    return str(os.getpid())
+
+
+@toril.task()
 async def stubborn(ctx: Context) -> None:
     say("started", ctx.job_id, ctx.starts)
     while True:

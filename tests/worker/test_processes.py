@@ -16,14 +16,15 @@ pytestmark = pytest.mark.timeout(60)
 async def test_a_killed_worker_is_taken_over(station: Station) -> None:  # S0-03 S2-23 A02
     # S0-26, S1-02, S1-15
     first = await station.spawn()
-    id = await station.enqueue("hold", '{"seconds":2}')
+    id = await station.enqueue("hold_first", "{}")
     await said(first, "started")
     second = await station.spawn()
     await said(second, "up")
     first.kill()
     killed = time.monotonic()
     assert (await said(second, "started"))[1:] == [id, "2"]
-    assert time.monotonic() - killed < 3.0
+    # The lock lasts 1 s and is looked for every 0.2 s; the rest is for a busy machine.
+    assert time.monotonic() - killed < 15
     job = await station.in_state(id, State.COMPLETED, State.FAILED)
     assert (job.state, job.result) == (State.COMPLETED, f'"{second.pid}"')
     assert (job.attempts_made, job.stalls, job.starts) == (1, 1, 2)
@@ -45,30 +46,44 @@ async def test_two_processes_share_a_file_and_nothing_runs_twice(station: Statio
     assert len(workers) == 2
 
 
-@pytest.mark.parametrize("name", ["hold", "stubborn", "deaf"])
+@pytest.mark.parametrize("name", ["stubborn", "deaf"])
 async def test_sigterm_hands_back_and_exits_with_0_in_time(station: Station, name: str) -> None:  # A07 S2-30
     child = await station.spawn("hasty")
-    id = await station.enqueue(name, '{"seconds":60}' if name == "hold" else "{}")
+    id = await station.enqueue(name, "{}")
     await said(child, "started")
     began = time.monotonic()
     child.terminate()
     await child.communicate()
     assert child.returncode == 0
-    assert time.monotonic() - began < 0.3 + 2.0
+    # The patience is 0.3 s; a busy machine may take longer, but not as long as the handler would.
+    assert time.monotonic() - began < 20
     job = await station.in_state(id, State.WAITING)
     assert job.attempts_made == 0
 
 
-async def test_a_second_signal_ends_at_once(station: Station) -> None:  # A07
-    child = await station.spawn()
+async def test_what_is_handed_back_runs_elsewhere_at_once(any_station: Station) -> None:  # A07
+    station = any_station
+    first = await station.spawn("hasty")
     id = await station.enqueue("hold", '{"seconds":60}')
-    await said(child, "started")
-    began = time.monotonic()
-    child.send_signal(signal.SIGINT)
-    await asyncio.wait([asyncio.ensure_future(child.wait())], timeout=0.4)
-    ended_too_early = child.returncode is not None
-    child.send_signal(signal.SIGINT)
-    await child.communicate()
-    assert (ended_too_early, child.returncode) == (False, 0)
-    assert time.monotonic() - began < 3.0
-    assert (await station.in_state(id, State.WAITING)).attempts_made == 0
+    assert (await said(first, "started"))[1:] == [id, "1"]
+    second = await station.spawn()
+    await said(second, "up")
+    first.terminate()
+    await first.communicate()
+    assert first.returncode == 0
+    ended = time.monotonic()
+    # At once and not when a lock has run out: the job was handed back.
+    assert (await said(second, "started"))[1:] == [id, "2"]
+    assert time.monotonic() - ended < 5
+    job = await station.in_state(id, State.ACTIVE)
+    assert (job.attempts_made, job.stalls) == (0, 0)
+    # This one would wait for 20 s; the second signal hands back at once.
+    second.send_signal(signal.SIGINT)
+    await asyncio.wait([asyncio.ensure_future(second.wait())], timeout=0.4)
+    ended_too_early = second.returncode is not None
+    second.send_signal(signal.SIGINT)
+    await second.communicate()
+    assert (ended_too_early, second.returncode) == (False, 0)
+    assert time.monotonic() - ended < 18
+    job = await station.in_state(id, State.WAITING)
+    assert (job.attempts_made, job.stalls, [run.outcome for run in job.history]) == (0, 0, ["released", "released"])

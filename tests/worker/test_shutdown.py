@@ -12,6 +12,7 @@ from tests.worker.faulty import with_faults
 from tests.worker.workshop import Workshop
 from toril.errors import ConfigError
 from toril.jobs.states import State
+from toril.kernel import codec
 from toril.kernel.telemetry import HandlerStuck, WorkerStarted, WorkerStopped
 from toril.worker.shutdown import SAME_WISH_S, StopSignals
 from toril.worker.worker import Worker
@@ -37,6 +38,33 @@ async def test_running_jobs_may_end_and_no_new_ones_are_taken(shop: Workshop) ->
     assert (await shop.get(second.id)).state is State.WAITING
     [stopped] = await shop.heard(WorkerStopped)
     assert stopped.released == 0
+
+
+async def test_from_the_wish_to_stop_on_nothing_is_taken_and_everybody_sees_it(shop: Workshop) -> None:  # A07
+    go = asyncio.Event()
+
+    @shop.toril.task()
+    async def work() -> None:
+        await go.wait()
+
+    held = await work.enqueue()
+    # So slow a heart would not say in time that the worker stops: it says so at once.
+    worker = shop.worker(concurrency=5, heartbeat_ms=60_000, lock_ms=120_000)
+    running = asyncio.create_task(worker.run_until_stopped())
+    await shop.in_state(held.id, State.ACTIVE)
+    os.kill(os.getpid(), signal.SIGTERM)
+    while not worker.is_stopping:
+        await asyncio.sleep(0)
+    late = [await work.enqueue() for _ in range(3)]
+    entry: dict[str, object] = {}
+    while not entry.get("stopping"):
+        [value] = await shop.engine.keyvalue.get([f"worker:{worker.id}"], now=shop.clock.now_ms())
+        entry = {} if value is None else codec.decode(value)
+    assert entry["running"] == [held.id]
+    go.set()
+    await running
+    assert (await shop.get(held.id)).state is State.COMPLETED
+    assert [(await shop.get(one.id)).state for one in late] == [State.WAITING] * 3
 
 
 async def test_what_is_not_done_in_time_is_handed_back_uncounted(shop: Workshop) -> None:  # A07

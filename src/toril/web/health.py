@@ -55,7 +55,8 @@ def health_api(toril: Toril, *, auth: Auth | None) -> APIRouter:
         app.include_router(health_api(toril, auth=JWTAuth(secret=…)))
 
     The first two need no credentials and say a single word; `ready` is 503 while the store does not answer within two
-    seconds. `/health` shows what the store says of itself; with `auth=None` on loopback only, as `jobs_api`.
+    seconds, and from the moment on at which a worker in this process is asked to stop. `/health` shows what the store
+    says of itself; with `auth=None` on loopback only, as `jobs_api`.
     """
     return HealthApi(toril, Gate(auth)).router()
 
@@ -94,13 +95,13 @@ class HealthApi:
         return LiveAnswer()
 
     async def ready(self, response: Response) -> ReadyAnswer:
-        """Whether the store answers."""
+        """Whether the store answers, and no worker in this process is about to stop."""
         now = self._monotonic()
         if self._seen is None or now - self._seen[0] >= KEPT_S:
             # Set before asking: probes that come meanwhile are answered with the last look, not with one more.
             self._seen = (now, self._seen[1] if self._seen else True)
             self._seen = (now, (await self._look()).ok)
-        ok = self._seen[1]
+        ok = self._seen[1] and not self._toril.is_stopping
         response.status_code = 200 if ok else 503
         return ReadyAnswer(status="ready" if ok else "unavailable")
 

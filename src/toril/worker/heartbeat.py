@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 
 from toril.engine.protocol import Engine
@@ -43,6 +44,7 @@ class Heartbeat:
         options: WorkerOptions,
         clock: Clock,
         telemetry: Telemetry,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._worker = worker
         self._queues = tuple(queues)
@@ -51,6 +53,7 @@ class Heartbeat:
         self._options = options
         self._clock = clock
         self._telemetry = telemetry
+        self._is_stopping = is_stopping
         self._outage = Outage(worker, telemetry)
         self._began_ms = clock.now_ms()
         self._main = asyncio.get_running_loop()
@@ -58,12 +61,18 @@ class Heartbeat:
         self._answered = time.monotonic()
         self._own: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
+        self._early: asyncio.Event | None = None
         self._stop_asked = False
         self._ended: asyncio.Future[None] = self._main.create_future()
 
     def start(self) -> None:
         """Begin to beat."""
         threading.Thread(target=self._live, name=f"toril-heartbeat-{self._worker[-8:]}", daemon=True).start()
+
+    def beat_now(self) -> None:
+        """Something has changed that others should see at once."""
+        if self._own is not None and self._early is not None and not self._own.is_closed():
+            self._own.call_soon_threadsafe(self._early.set)
 
     async def stop(self) -> None:
         """Stop beating, take the presence entry away, and wait for the thread."""
@@ -84,10 +93,11 @@ class Heartbeat:
 
     async def _beat_until_stopped(self) -> None:
         self._stopping = stopping = asyncio.Event()
+        self._early = asyncio.Event()
         self._own = asyncio.get_running_loop()
         if self._stop_asked:
             stopping.set()
-        loops = [asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
+        loops = [asyncio.create_task(self._beat(self._early)), asyncio.create_task(self._watch())]
         await stopping.wait()
         for loop in loops:
             loop.cancel()
@@ -98,10 +108,11 @@ class Heartbeat:
         except (EngineError, TimeoutError):
             return  # the entry runs out by itself
 
-    async def _beat(self) -> None:
+    async def _beat(self, early: asyncio.Event) -> None:
         every_s = self._options.heartbeat_ms / 1000
         while True:
             began = time.monotonic()
+            early.clear()
             try:
                 await self._outage.endure("heartbeat", self._renew)
                 await self._outage.endure("heartbeat", self._show)
@@ -110,7 +121,9 @@ class Heartbeat:
                 # Whatever it is, giving up would lose every lock.
                 self._telemetry.emit(LoopFailed(self._worker, "heartbeat", error, every_s / 5))
                 wait_s = every_s / 5
-            await asyncio.sleep(max(0.0, wait_s - (time.monotonic() - began)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, wait_s - (time.monotonic() - began))):
+                    await early.wait()
 
     async def _renew(self) -> None:
         locks = self._runs.locks()
@@ -134,6 +147,7 @@ class Heartbeat:
             "running": [lock.id for lock in self._runs.locks()[:MOST_RUNNING_SHOWN]],
             "started": self._began_ms,
             "beat": now,
+            "stopping": self._is_stopping(),
         }
         item = (PRESENCE_PREFIX + self._worker, codec.encode(entry).encode())
         await self._engine.keyvalue.set([item], ttl_ms=3 * self._options.heartbeat_ms, now=now)

@@ -71,6 +71,7 @@ class Worker(Service):
         self._seqs = count(1)
         self._pumps: list[Pump] = []
         self._runs = Runs(self.id, self.telemetry, grace_s=self.options.grace_s)
+        self._closing = False
         self._hurry = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._deadline_s = self.options.shutdown_timeout_s
@@ -79,11 +80,15 @@ class Worker(Service):
         """The jobs that are being run."""
         return [run.job for run in self._runs.unsettled()]
 
+    @property
+    def is_stopping(self) -> bool:
+        """True from the wish to stop on until the worker has stopped: it takes no jobs any more."""
+        return self._closing
+
     def ask_to_stop(self, *, now: bool = False) -> None:
         """Make `run_until_stopped` stop the worker; with `now` running jobs are cancelled and handed back at once."""
         self._stop_asked.set()
-        for pump in self._pumps:
-            pump.close()
+        self._close()
         if now:
             self._hurry.set()
 
@@ -108,8 +113,8 @@ class Worker(Service):
         default), then cancel them and hand them back; their attempt is not counted.
         """
         self._deadline_s = self.options.shutdown_timeout_s if timeout is None else timeout
-        for pump in self._pumps:
-            pump.close()
+        if self._pumps:
+            self._close()
         await super().stop()
 
     async def on_start(self) -> None:
@@ -155,6 +160,7 @@ class Worker(Service):
             options=options,
             clock=self._clock,
             telemetry=telemetry,
+            is_stopping=lambda: self._closing,
         )
         self._pumps = []
         for queue in self.queues:
@@ -187,8 +193,7 @@ class Worker(Service):
 
     async def on_stop(self) -> None:
         """Quiet, then wait, then cancel, then give up waiting; the heartbeat goes last, since it keeps the locks."""
-        for pump in self._pumps:
-            pump.close()
+        self._close()
         exchanges = set(self._exchanges)
         patience_s = self._deadline_s
         if not self._runs.unsettled():
@@ -208,10 +213,21 @@ class Worker(Service):
         await self._heartbeat.stop()
         with suppress(EngineError):
             await self._engine.jobs.leave(self.id)
+        released = sum(pump.released for pump in self._pumps)
         # Cleared at the end and not at the begin: whoever asks before the start is over means this run.
         self._hurry.clear()
         self._stop_asked.clear()
-        self.telemetry.emit(WorkerStopped(self.id, sum(pump.released for pump in self._pumps)))
+        self._closing = False
+        self._pumps = []
+        self.telemetry.emit(WorkerStopped(self.id, released))
+
+    def _close(self) -> None:
+        """Take no more jobs, and let others see it."""
+        told, self._closing = self._closing, True
+        for pump in self._pumps:
+            pump.close()
+        if self._pumps and not told:
+            self._heartbeat.beat_now()
 
     def _maintenance(self, outage: Outage) -> Maintenance:
         return Maintenance(
