@@ -107,7 +107,6 @@ async def pictures() -> Any:
         yield running
 
 
-# S3-38
 async def test_a_process_whose_worker_stops_is_not_ready(pictures: Site) -> None:  # A07
     async with pictures.toril.worker() as worker:
         assert (await pictures.client.get("/health/ready")).status_code == 200
@@ -117,6 +116,7 @@ async def test_a_process_whose_worker_stops_is_not_ready(pictures: Site) -> None
     assert (await pictures.client.get("/health/ready")).status_code == 200
 
 
+# S3-38
 async def test_health_is_one_word_for_everybody_and_details_for_admins(pictures: Site) -> None:
     # S4-09
     for path, word in (("/health/live", "live"), ("/health/ready", "ready")):

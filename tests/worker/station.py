@@ -10,7 +10,7 @@ from toril.app import Toril
 from toril.kernel.clock import SystemClock
 from toril.kernel.telemetry import WorkerStarted
 from toril.tasks.context import Context
-from toril.worker.options import WorkerOptions
+from toril.worker.options import QueuePolicy, WorkerOptions
 from toril.worker.shutdown import StopSignals
 from toril.worker.supervisor import run
 from toril.worker.tether import Tether
@@ -59,6 +59,14 @@ async def count(number: int) -> int:
     return number
 
 
+@toril.task()
+async def work(number: int, seconds: float) -> int:
+    say("began", number)
+    await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=seconds)
+    say("ran", number)
+    return number
+
+
 def say(*words: object) -> None:
     sys.stdout.write(" ".join(str(word) for word in words) + "\n")
     sys.stdout.flush()
@@ -76,6 +84,8 @@ async def main() -> None:
         shutdown_timeout_s=0.3 if MODE == "hasty" else 20.0,
         grace_s=0.2,
     )
+    if MODE.startswith("wide:"):
+        options = WorkerOptions(concurrency=int(MODE.removeprefix("wide:")), shutdown_timeout_s=60.0)
     async with toril:
         worker = Worker(
             engine=toril.engine,
@@ -84,6 +94,7 @@ async def main() -> None:
             options=options,
             clock=SystemClock(),
             telemetry=toril.telemetry,
+            policies={"default": QueuePolicy(completed=None, failed=None)},
         )
         toril.telemetry.subscribe(lambda _: say("up", os.getpid()), WorkerStarted)
         with StopSignals(worker.ask_to_stop):

@@ -96,26 +96,6 @@ async def test_a_worn_out_child_is_replaced_without_losing_a_job(station: Statio
     assert gone(int(old), int(new))
 
 
-async def test_a_hangup_replaces_one_after_another(station: Station) -> None:  # A07
-    supervisor = await station.supervise(2)
-    olds = {(await said(supervisor, "up"))[1] for _ in range(2)}
-    supervisor.send_signal(signal.SIGHUP)
-    lines: list[list[str]] = []
-    while not lines or lines[-1][0] != "RollEnded":
-        assert supervisor.stdout is not None
-        lines.append((await supervisor.stdout.readline()).decode().split())
-    steps = [words for words in lines if words[0] in ("up", "ProcessReplaced", "down")]
-    assert [words[0] for words in steps] == ["up", "ProcessReplaced", "down"] * 2
-    assert {words[1] for words in steps if words[0] == "down"} == olds
-    assert lines[-1] == ["RollEnded", "2", "0"]
-    supervisor.terminate()
-    out, _ = await supervisor.communicate()
-    assert supervisor.returncode == 0
-    news = {words[1] for words in steps if words[0] == "up"}
-    assert {line.split()[1] for line in out.decode().splitlines() if line.startswith("down")} == news
-    assert gone(*map(int, olds | news))
-
-
 async def test_new_code_that_cannot_start_breaks_the_roll_off(station: Station, tmp_path: Path) -> None:  # A07
     obstacle = tmp_path / "broken"
     supervisor = await station.supervise(1, f"unless:{obstacle}")
