@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from types import TracebackType
@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
 from toril.blocks import Blocks, Stores
-from toril.engine.open import Opening, RedisUrl, SqliteAddress, open_engine, parse_url, redacted
+from toril.engine.open import Opening, open_engine, parse_url, redacted
 from toril.engine.ports.inspect import QueueInfo
+from toril.engine.ports.spool import SpoolStats
 from toril.engine.protocol import Engine, Health
 from toril.engine.sheltered import ShelteredEngine
 from toril.errors import ConfigError
@@ -27,9 +28,11 @@ from toril.kernel.durations import Duration
 from toril.kernel.ids import JobIds
 from toril.kernel.telemetry import Telemetry
 from toril.observability.logs import Logs
+from toril.outbox.spooler import Spooler
+from toril.refuges import Means, stand_in_of
 from toril.scheduling.planner import SchedulePlanner
 from toril.scheduling.schedules import Schedules
-from toril.settings import DEFAULT_URL, Address, Settings, store_address, unknown_variables
+from toril.settings import Address, Settings, store_address, unknown_variables
 from toril.tasks.call import Call
 from toril.tasks.decorator import TaskDecorator
 from toril.tasks.enqueue import Enqueuer, Limits
@@ -42,18 +45,17 @@ from toril.tasks.watch import Watcher
 from toril.worker.opening import OpeningWorker, options_of
 from toril.worker.options import QueuePolicy, WorkerOptions
 from toril.worker.presence import live_workers
-from toril.worker.refuge import LocalRefuge
 from toril.worker.worker import Worker
 
 R = TypeVar("R")
 
 _log = logging.getLogger("toril")
-_AT_ONCE = 1000
 
 
 class AppStats(NamedTuple):
     """An application at a glance. `mode` is the engine's name, `queues` holds declared queues too, `workers` what each
-    live worker says of itself (id, host, pid, queues, concurrency, running, started, beat).
+    live worker says of itself (id, host, pid, queues, concurrency, running, started, beat), `spool` how many jobs wait
+    here for a store that was away (None with another policy).
     """
 
     mode: str
@@ -61,6 +63,7 @@ class AppStats(NamedTuple):
     health: Health
     queues: tuple[QueueInfo, ...]
     workers: tuple[dict[str, Any], ...]
+    spool: SpoolStats | None = None
 
 
 class Toril(Blocks):
@@ -97,10 +100,10 @@ class Toril(Blocks):
             telemetry=telemetry,
             blocking=BlockingLoop(),
         )
-        self._refuge = self._refuge_made()
+        self._refuge = stand_in_of(self._address.url, self.settings, self._means())
         self._desk = self._desk_at(self._opening)
         if self._refuge is not None:
-            self._desk = self._desk._replace(elsewhere=self._refuge.desk_of)
+            self._desk = self._refuge.furnished(self._desk)
         jobs = self.settings.jobs
         self._enqueuer = Enqueuer(
             self._opening.get, JobIds(self.clock), Limits(jobs.payload_limit, jobs.enqueue_timeout), self._desk
@@ -131,6 +134,13 @@ class Toril(Blocks):
     def is_stopping(self) -> bool:
         """True while a worker of this application in this process is stopping: `/health/ready` says no then."""
         return any(worker.is_stopping for worker in list(self._workers))
+
+    @property
+    def spool(self) -> Spooler | None:
+        """Where jobs wait while the store is away; None with another policy than `spool`, or another store than a
+        Redis.
+        """
+        return self._refuge if isinstance(self._refuge, Spooler) else None
 
     async def start(self) -> None:
         """Open the store, unless it is open, and say in the log where it is. Raises EngineError."""
@@ -279,7 +289,9 @@ class Toril(Blocks):
         self.discover()
         names = sorted(self.registry.queues()) if queues is None else [check_name(one, "queue") for one in queues]
         options = options_of(self.settings, concurrency, shutdown_timeout)
-        worker = self._worker_at(self._opening, names, options, name, refuge=self._refuge)
+        worker = self._worker_at(
+            self._opening, names, options, name, resume=None if self._refuge is None else self._refuge.resume
+        )
         self._workers.add(worker)
         return worker
 
@@ -307,6 +319,7 @@ class Toril(Blocks):
             health=await engine.health(),
             queues=tuple(known[name] for name in sorted(known)),
             workers=await live_workers(engine, self.clock.now_ms()),
+            spool=None if self.spool is None else await self.spool.stats(),
         )
 
     def _engine_made(self) -> Engine:
@@ -314,26 +327,11 @@ class Toril(Blocks):
         # A store that is part of this process is never away.
         return engine if engine.name == "sqlite" else ShelteredEngine(engine, self._refuge)
 
-    def _refuge_made(self) -> LocalRefuge | None:
-        """Where jobs go that are added while the store is away, if anywhere."""
-        jobs, worker = self.settings.jobs, self.settings.worker
-        policy = jobs.on_outage
-        if policy == "fail" or not isinstance(parse_url(self._address.url), RedisUrl):
-            return None
-        if not isinstance(parse_url(jobs.outage_url), SqliteAddress):
-            raise ConfigError(
-                f"TORIL_JOBS_OUTAGE_URL: expected an sqlite:// URL, such as {DEFAULT_URL}, got "
-                f"{redacted(jobs.outage_url)!r}."
-            )
-        url = jobs.outage_url if policy == "embedded" else "sqlite://"
-        opening = Opening(lambda: open_engine(url, telemetry=self.telemetry))
-        # Jobs that run at once may wait for each other: they must not wait for a slot.
-        slots = worker.concurrency if policy == "embedded" else _AT_ONCE
-
-        def hire(queue: str) -> Worker:
+    def _means(self) -> Means:
+        def hire(opening: Opening, queue: str, slots: int, policy: str) -> Worker:
             return self._worker_at(opening, [queue], options_of(self.settings, slots, None), f"{policy}-{queue}")
 
-        return LocalRefuge(policy, opening=opening, hire=hire, desk=self._desk_at(opening))
+        return Means(self._opening.get, self._desk_at, hire, self._blocking, self.clock, self.telemetry)
 
     def _desk_at(self, opening: Opening) -> Desk:
         return Desk(opening.get, Watcher(opening.get), self._blocking, self.clock, self._signature_of)
@@ -344,11 +342,11 @@ class Toril(Blocks):
         queues: Sequence[str],
         options: WorkerOptions,
         name: str | None,
-        refuge: LocalRefuge | None = None,
+        resume: Callable[[], Awaitable[None]] | None = None,
     ) -> OpeningWorker:
         return OpeningWorker(
             opening,
-            refuge=refuge,
+            resume=resume,
             engine=opening.engine,
             registry=self.registry,
             queues=queues,

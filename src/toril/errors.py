@@ -16,6 +16,7 @@
     │   ├── StoreCorrupt            the database is damaged or is no database
     │   ├── StoreReadOnly           the database or its folder cannot be written
     │   ├── StoreFull               no space left (retryable)
+    │   ├── SpoolFull               the store is away, and so many jobs wait for it that no more are taken (retryable)
     │   ├── StoreTooNew             written by a newer Toril
     │   └── UnsupportedFileSystem   SQLite on a network file system
     ├── LimitExceeded               a rate limit refuses (retryable)
@@ -72,6 +73,7 @@ __all__ = [
     "Retry",
     "Signal",
     "Snooze",
+    "SpoolFull",
     "StoreCorrupt",
     "StoreFull",
     "StoreReadOnly",
@@ -178,6 +180,12 @@ class StoreReadOnly(EngineError):
 
 class StoreFull(EngineError):
     """The disk that holds the database is full."""
+
+    retryable = True
+
+
+class SpoolFull(EngineError):
+    """The store is away, and the local spool holds as many bytes of jobs as it may: the job was not taken."""
 
     retryable = True
 

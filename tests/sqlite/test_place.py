@@ -120,7 +120,7 @@ def test_network_file_systems_are_told_from_local_ones(tmp_path: Path) -> None:
 
 async def test_start_refuses_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A17
-    monkeypatch.setattr("toril.engine.sqlite.engine.mount_table", lambda: [("/", "cifs")])
+    monkeypatch.setattr("toril.engine.sqlite.filesystem.mount_table", lambda: [("/", "cifs")])
     with pytest.raises(UnsupportedFileSystem, match="local disk"):
         await SqliteEngine(tmp_path / "toril.db").start()
     assert os.listdir(tmp_path) == []

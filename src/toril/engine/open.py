@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from toril.engine.ports.spool import Spool
 from toril.engine.protocol import Engine
 from toril.engine.traced import TracedEngine
 from toril.errors import ConfigError, EngineClosed
@@ -62,6 +63,23 @@ def open_engine(url: str, *, telemetry: Telemetry, redis: RedisSettings | None =
     from toril.engine.sqlite.engine import SqliteEngine
 
     return TracedEngine(SqliteEngine(address.path, full=address.full), telemetry)
+
+
+def open_spool(url: str, *, target: str, limit: int) -> Spool:
+    """The spool in the file of an sqlite:// URL, for jobs of the store that `target` names; `limit` is the most bytes
+    of jobs. Raises ConfigError for a URL of anything else.
+    """
+    try:
+        address = parse_url(url)
+    except ConfigError as error:
+        raise ConfigError(f"TORIL_JOBS_SPOOL_URL: {error}") from None
+    if not isinstance(address, SqliteAddress) or address.path is None:
+        raise ConfigError(
+            f"TORIL_JOBS_SPOOL_URL: expected a file, such as sqlite:///toril-spool.db, got {redacted(url)!r}."
+        )
+    from toril.engine.sqlite.spool import SqliteSpool
+
+    return SqliteSpool(address.path, target=target, limit=limit)
 
 
 def parse_url(url: str) -> SqliteAddress | RedisUrl:

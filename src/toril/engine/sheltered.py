@@ -18,12 +18,12 @@ from toril.engine.ports.bus import Bus
 from toril.engine.ports.channels import ChannelStore
 from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
-from toril.engine.ports.jobs import Added, JobStore
+from toril.engine.ports.jobs import LONG_MEMORY_MS, Added, JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
 from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Engine, Health
-from toril.errors import EngineUnavailable, TorilError
+from toril.errors import EngineError, EngineUnavailable, TorilError
 from toril.jobs.model import NewJob
 from toril.kernel.backoff import wait_s
 
@@ -37,13 +37,23 @@ _log = logging.getLogger("toril.outage")
 
 
 class Refuge(Protocol):
-    """Who takes jobs in while the store is away. It is asked only for jobs that the store surely does not have."""
+    """Who takes jobs in while the store is away."""
 
-    policy: str
-    """The name of the policy, for the log."""
+    promise: str
+    """What becomes of added jobs, for the log."""
+    takes_unsure: bool
+    """Whether it may have jobs, too, that the store may have already."""
 
-    async def take(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
-        """As `JobStore.add`. Raises EngineError."""
+    async def take(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int, unsure: bool) -> Added:
+        """As `JobStore.add`. `unsure` jobs were sent to the store as `batch`. Raises EngineError."""
+        ...
+
+    def opened(self) -> None:
+        """Called when the engine is started, whether its store answers or not."""
+        ...
+
+    async def detail(self) -> dict[str, Any]:
+        """What `health` says of it."""
         ...
 
 
@@ -120,6 +130,8 @@ class ShelteredEngine:
             await self._start_inner()
         except EngineUnavailable as error:
             self.lost(error)
+        if self._refuge is not None:
+            self._refuge.opened()
 
     async def close(self) -> None:
         with self._lock:
@@ -136,8 +148,12 @@ class ShelteredEngine:
 
     async def health(self) -> Health:
         if self._started:
-            return await self.inner.health()
-        return Health(False, 0.0, {"location": self.location, "error": str(self._away or "not started")})
+            health = await self.inner.health()
+        else:
+            health = Health(False, 0.0, {"location": self.location, "error": str(self._away or "not started")})
+        if self._refuge is not None:
+            health.detail.update(await self._refuge.detail())
+        return health
 
     def ready(self) -> None:
         """Raises what keeps the store from being used, unless it has been started."""
@@ -156,11 +172,36 @@ class ShelteredEngine:
                 error = failed
         else:
             self._keep_looking()
-        if unsure or (isinstance(error, EngineUnavailable) and error.ambiguous):
+        unsure = unsure or (isinstance(error, EngineUnavailable) and error.ambiguous)
+        refuge = self._refuge if isinstance(error, EngineUnavailable) else None
+        if refuge is not None and refuge.takes_unsure:
+            return await self._kept(refuge, queue, jobs, batch=batch, now=now, unsure=unsure)
+        if unsure:
             raise EngineUnavailable(str(error), ambiguous=True, id=jobs[0].id if len(jobs) == 1 else None) from error
-        if self._refuge is None or not isinstance(error, EngineUnavailable):
+        if refuge is None:
             raise _again(error)
-        return await self._refuge.take(queue, jobs, batch=batch, now=now)
+        return await refuge.take(queue, jobs, batch=batch, now=now, unsure=False)
+
+    async def forward(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
+        """Add to the store and nowhere else, to be remembered for long. Raises at once while the store is away."""
+        if self._away is not None:
+            self._keep_looking()
+            raise _again(self._away)
+        try:
+            return await self.inner.jobs.add(queue, jobs, batch=batch, now=now, remember_ms=LONG_MEMORY_MS)
+        except EngineUnavailable as error:
+            self.lost(error)
+            raise
+
+    @staticmethod
+    async def _kept(refuge: Refuge, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int, unsure: bool) -> Added:
+        try:
+            return await refuge.take(queue, jobs, batch=batch, now=now, unsure=unsure)
+        except EngineError as error:
+            if not unsure:
+                raise
+            # Whatever the refuge says, the store may have them: that comes first.
+            raise EngineUnavailable(str(error), ambiguous=True, id=jobs[0].id if len(jobs) == 1 else None) from error
 
     def lost(self, error: EngineUnavailable) -> None:
         """The store did not answer: from now on nobody waits for it, until it is back."""
@@ -168,7 +209,7 @@ class ShelteredEngine:
             first, self._away = self._away is None, self._away or _again(error)
         if first:
             self._since = time.monotonic()
-            then = "adding jobs fails" if self._refuge is None else f"added jobs are run here ({self._refuge.policy})"
+            then = "adding jobs fails" if self._refuge is None else self._refuge.promise
             _log.warning("%s is away: until it is back %s. %s", self.location, then, error)
         self._keep_looking()
 

@@ -93,7 +93,8 @@ class Job:
     """One stored piece of work, as inspection shows it.
 
     `data`, `opts` and `result` are JSON text. `progress` is a number or `{"progress": number, "message": text}`.
-    `due` is set while the job is delayed. `worker` is the worker of the last start.
+    `due` is set while the job is delayed. `worker` is the worker of the last start. `spooled` jobs are not in the store
+    yet: it is away, and they wait for it in a local file.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Job:
     cancel: CancelRequest | None = None
     deferred_failure: str | None = None
     history: tuple[AttemptRecord, ...] = field(default=())
+    spooled: bool = False
 
     @property
     def cancelled(self) -> bool:

@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from toril.errors import ConfigError
@@ -50,6 +50,10 @@ class BlockingLoop:
         except (KeyboardInterrupt, CancelledError):
             future.cancel()
             raise
+
+    def submit(self, make: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Run `make()` in the thread, without waiting for it. `close` cancels it."""
+        return asyncio.run_coroutine_threadsafe(make(), self._running())
 
     def close(self) -> None:
         """Cancel what still runs, and end the thread. Closing twice is once."""

@@ -64,10 +64,17 @@ class JobSettings(Section):
     keep_failed: Seconds = Field(default=14 * 86400.0, description="how long failed jobs are kept")
     keep_failed_max: int = Field(default=10_000, ge=0, description="how many failed jobs a queue keeps")
     keep_events: int = Field(default=10_000, ge=100, description="about how many events a queue keeps")
-    on_outage: Literal["fail", "direct", "embedded"] = Field(
-        default="fail",
-        description="what enqueue does while a Redis is away: fail, run the job in this process at once (`direct`), or "
-        "keep it in an embedded file whose jobs this process runs (`embedded`)",
+    on_outage: Literal["spool", "fail", "direct", "embedded"] = Field(
+        default="spool",
+        description="what enqueue does while a Redis is away: keep the job in a local file until it is back (`spool`), "
+        "fail, run the job in this process at once (`direct`), or keep it in an embedded file whose jobs this process "
+        "runs (`embedded`)",
+    )
+    spool_url: str = Field(
+        default="sqlite:///toril-spool.db", description="the file of `spool`, for all processes of the application"
+    )
+    spool_limit: Bytes = Field(
+        default=256 * 1024 * 1024, description="most bytes of jobs in that file; then enqueue raises SpoolFull"
     )
     outage_url: str = Field(default=DEFAULT_URL, description="the embedded file of `embedded`")
 

@@ -11,13 +11,14 @@ from toril.engine.ports.inspect import LogPage
 from toril.engine.ports.jobs import CancelAnswer
 from toril.engine.protocol import Engine
 from toril.errors import JobCancelled, JobFailed, JobNotFound, ResultExpired, ResultTimeout
-from toril.jobs.model import Job
+from toril.jobs.model import CancelRequest, Job
 from toril.jobs.states import State
 from toril.kernel import codec
 from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock
 from toril.kernel.durations import Duration, human, seconds
 from toril.tasks.signature import Signature
+from toril.tasks.waiting import WaitingRoom
 from toril.tasks.watch import Subscription, Watcher, place
 
 R_co = TypeVar("R_co", covariant=True)
@@ -50,7 +51,7 @@ JobEvent = Snapshot | Resync | Event
 
 class Desk(NamedTuple):
     """What a handle works with; one for all handles of a `Toril`, and one for those of jobs that are elsewhere because
-    the store was away when they were added. `elsewhere` knows them.
+    the store was away when they were added. `elsewhere` knows them; `spool` those that still wait for the store.
     """
 
     open: Callable[[], Awaitable[Engine]]
@@ -59,6 +60,7 @@ class Desk(NamedTuple):
     clock: Clock
     signature_of: Callable[[str], Signature | None]
     elsewhere: Callable[[str], Desk | None] = lambda _: None
+    spool: WaitingRoom | None = None
 
 
 class JobHandle(Generic[R_co]):
@@ -91,7 +93,16 @@ class JobHandle(Generic[R_co]):
         return f"<JobHandle {self.id} in queue {self.queue or 'unknown'}>"
 
     async def info(self) -> Job | None:
-        """The job as it is now, or None when it is not stored (any more). Raises EngineUnavailable."""
+        """The job as it is now, or None when it is not stored (any more). `spooled` says that it is not in the store
+        yet, but waits in a local file because the store is away. Raises EngineUnavailable.
+        """
+        if self._desk.spool is not None:
+            found = await self._desk.spool.find(self.id)
+            if isinstance(found, str):
+                self.id, self.created = found, False
+            elif found is not None:
+                self.queue = found.queue
+                return found
         engine = await self._desk.open()
         job = await engine.inspect.get(self.id, self.queue)
         if job is not None:
@@ -103,7 +114,8 @@ class JobHandle(Generic[R_co]):
         return self._desk.blocking.run(self.info)
 
     async def result(self, timeout: Duration | None = None) -> R_co:
-        """Wait until the job has finished, and return its result. `timeout` is a duration; None waits for ever.
+        """Wait until the job has finished, and return its result. `timeout` is a duration; None waits for ever. A job
+        that waits for a store that is away is waited for too.
 
         Raises JobFailed, JobCancelled, ResultTimeout, ResultExpired (the job was pruned or removed), JobNotFound,
         InvalidResult (the stored result is not what the task returns) and EngineUnavailable.
@@ -113,7 +125,9 @@ class JobHandle(Generic[R_co]):
         if not _settled(job):
             try:
                 async with asyncio.timeout(limit) as waiting:
-                    job = await self._finished(job.queue)
+                    job = await self._in_store(job)
+                    if not _settled(job):
+                        job = await self._finished(job.queue)
             except TimeoutError:
                 if limit is None or not waiting.expired():
                     raise
@@ -139,9 +153,12 @@ class JobHandle(Generic[R_co]):
 
         `reason` and `by` (who) are shown with the job. Raises JobNotFound, EngineUnavailable.
         """
+        request = CancelRequest(by, reason, self._desk.clock.now_ms())
+        if self._desk.spool is not None and await self._desk.spool.cancel(self.id, request):
+            return True
         queue = self.queue or (await self._job()).queue
         engine = await self._desk.open()
-        answer = await engine.jobs.cancel(queue, self.id, by=by, reason=reason, now=self._desk.clock.now_ms())
+        answer = await engine.jobs.cancel(queue, self.id, by=by, reason=reason, now=request.at)
         if answer is CancelAnswer.MISSING:
             raise self._missing()
         return answer not in {CancelAnswer.FINISHED, CancelAnswer.FOREIGN}
@@ -158,6 +175,10 @@ class JobHandle(Generic[R_co]):
         caller was too slow, a `Resync` with the job as it is now takes their place. Raises JobNotFound,
         ResultExpired, EngineUnavailable, and ConfigError for an `after` that is no event id.
         """
+        ended = await self._ended_outside()
+        if ended is not None:
+            yield Snapshot("0", ended, self._desk.clock.now_ms())
+            return
         queue = self.queue or (await self._job()).queue
         async with self._desk.watcher.subscribe(queue, self.id) as subscription:
             job = await self._job()
@@ -204,6 +225,22 @@ class JobHandle(Generic[R_co]):
                 if place(event.id) > place(last):
                     last = event.id
                     yield event
+
+    async def _in_store(self, job: Job) -> Job:
+        """The job, once it is in the store, or was cancelled before it came there."""
+        while job.spooled and self._desk.spool is not None:
+            await self._desk.spool.left(self.id)
+            job = await self._job()
+        return job
+
+    async def _ended_outside(self) -> Job | None:
+        """Wait until the job is in the store. The job, if it was cancelled before it came there."""
+        spool = self._desk.spool
+        if spool is None or not isinstance(found := await spool.find(self.id), Job):
+            return None
+        await self._in_store(found)
+        found = await spool.find(self.id)
+        return found if isinstance(found, Job) else None
 
     async def _finished(self, queue: str) -> Job:
         async with self._desk.watcher.subscribe(queue, self.id) as subscription:

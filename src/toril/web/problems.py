@@ -29,6 +29,7 @@ from toril.errors import (
     LimitExceeded,
     PayloadError,
     PayloadTooLarge,
+    SpoolFull,
     StoreFull,
     TorilError,
     UnknownTask,
@@ -54,6 +55,7 @@ _STATUS: tuple[tuple[type[TorilError], int], ...] = (
     (EngineUnavailable, 503),
     (EngineClosed, 503),
     (StoreFull, 503),
+    (SpoolFull, 503),
 )
 _PLAIN_CODES = {
     400: "bad_request",

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from toril.engine.open import Opening
 from toril.kernel.durations import Duration, seconds
 from toril.settings import Settings
 from toril.worker.options import WorkerOptions
-from toril.worker.refuge import LocalRefuge
 from toril.worker.worker import Worker
 
 
 class OpeningWorker(Worker):
-    """A worker that opens its application's store when it starts, and then sees to what was left in the refuge."""
+    """A worker that opens its application's store when it starts. Then `resume` sees to what an outage has left."""
 
-    def __init__(self, opening: Opening, *, refuge: LocalRefuge | None = None, **parts: Any) -> None:
+    def __init__(self, opening: Opening, *, resume: Callable[[], Awaitable[None]] | None = None, **parts: Any) -> None:
         super().__init__(**parts)
         self._opening = opening
-        self._refuge = refuge
+        self._resume = resume
         self.loop: asyncio.AbstractEventLoop | None = None
 
     async def on_start(self) -> None:
         self.loop = asyncio.get_running_loop()
         await self._opening.get()
         await super().on_start()
-        if self._refuge is not None:
-            await self._refuge.resume()
+        if self._resume is not None:
+            await self._resume()
 
 
 def options_of(settings: Settings, concurrency: int | None, shutdown_timeout: Duration | None) -> WorkerOptions:

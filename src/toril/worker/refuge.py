@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from toril.engine.open import Opening
 from toril.engine.ports.jobs import Added
@@ -28,7 +28,9 @@ class LocalRefuge:
     """
 
     def __init__(self, policy: Policy, *, opening: Opening, hire: Callable[[str], Worker], desk: Desk) -> None:
-        self.policy: str = policy
+        self.promise = f"added jobs are run here ({policy})"
+        # What the store may have already would run twice.
+        self.takes_unsure = False
         self._at_once = policy == "direct"
         self._opening = opening
         self._hire = hire
@@ -36,7 +38,7 @@ class LocalRefuge:
         self._workers: dict[tuple[asyncio.AbstractEventLoop, str], Worker] = {}
         self._ids: OrderedDict[str, None] = OrderedDict()
 
-    async def take(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
+    async def take(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int, unsure: bool) -> Added:
         """Store jobs here and see to it that they run. Raises EngineError, and EngineClosed when the application is
         closed before jobs that run at once have ended.
         """
@@ -49,6 +51,17 @@ class LocalRefuge:
         if self._at_once:
             await asyncio.gather(*(self._ended(queue, id_) for id_ in added.ids))
         return added
+
+    def opened(self) -> None:
+        """Nothing: what was left needs a worker, which calls `resume`."""
+
+    async def detail(self) -> dict[str, Any]:
+        """Nothing: its jobs are seen in its own store."""
+        return {}
+
+    def furnished(self, desk: Desk) -> Desk:
+        """The desk of the application, on which handles find the jobs that were taken in here too."""
+        return desk._replace(elsewhere=self.desk_of)
 
     def desk_of(self, id: str) -> Desk | None:
         """The desk of a job that was taken in here."""

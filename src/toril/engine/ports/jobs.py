@@ -16,6 +16,11 @@ from toril.jobs.options import Keep
 from toril.jobs.outcome import Outcome
 from toril.kernel import codec
 
+BATCH_MEMORY_MS = 10 * 60_000
+"""How long a store remembers a batch, unless it is told to remember it for longer."""
+LONG_MEMORY_MS = 24 * 3_600_000
+"""How long it remembers the batches of those who may be away for long before they ask again: spool and outbox."""
+
 
 class Added(NamedTuple):
     """The answer to `add`. `ids[i]` is the job that stands for the i-th given one; `created[i]` is false when it
@@ -166,13 +171,17 @@ class LogLine(NamedTuple):
 class JobStore(Protocol):
     """The hot path of an engine."""
 
-    async def add(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
+    async def add(
+        self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int, remember_ms: int = BATCH_MEMORY_MS
+    ) -> Added:
         """Store jobs, all or none, in the given order: `delay_ms` > 0 in `delayed`, else `priority` > 0 in
         `prioritized`, else `waiting`.
 
         A job whose id is stored already in this queue is left as it is, and answered with `created` false. A repeated
-        `batch` answers the same and adds nothing, for at least ten minutes, also when the jobs have been run and pruned
-        meanwhile. `lifo` jobs go to the front of the line; with a priority or a delay `lifo` means nothing.
+        `batch` answers the same and adds nothing, for at least `remember_ms` after the first time, also when the jobs
+        have been run and pruned meanwhile; `remember_ms` is BATCH_MEMORY_MS or LONG_MEMORY_MS, and the repetition asks
+        for no less than the first time. `lifo` jobs go to the front of the line; with a priority or a delay `lifo`
+        means nothing.
 
         A job whose `unique` key another has is not stored: the other's id is answered. With `replace` it takes the
         place of a delayed one; with `keep_last` the last such job is remembered while the other is active, and added

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from toril.engine.ports.flows import FlowStore
-from toril.engine.ports.jobs import Added
+from toril.engine.ports.jobs import BATCH_MEMORY_MS, Added
 from toril.engine.redis.clients import Clients
 from toril.engine.redis.keys import Keys
 from toril.engine.redis.records import text
@@ -18,8 +18,6 @@ from toril.kernel import codec
 
 _ADD = load("flows/add")
 _CHILDREN = load("flows/children")
-
-_BATCH_REMEMBERED_MS = 10 * 60 * 1000
 
 # BullMQ's short names, in a child's options and in what it says of its parent.
 _POLICIES = {
@@ -48,7 +46,7 @@ class RedisFlowStore:
         self._refuse_slots(queues)
         known = list(dict.fromkeys(node.queue for node in nodes))
         await self._registry.note(*known)
-        args: list[str | int] = [batch, _BATCH_REMEMBERED_MS, self._registry.key, len(known), *known]
+        args: list[str | int] = [batch, BATCH_MEMORY_MS, self._registry.key, len(known), *known]
         inner = {node.parent for node in nodes if isinstance(node.parent, int)}
         for number, (node, parent) in enumerate(zip(nodes, parents, strict=True)):
             args += self._node_args(node, parent, number in inner)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from toril.engine.ports.jobs import (
+    BATCH_MEMORY_MS,
     Added,
     CancelAnswer,
     Code,
@@ -37,7 +38,6 @@ _PRUNE = load("jobs/prune")
 _CANCEL = load("jobs/cancel")
 _REPORT = load("jobs/report")
 
-_BATCH_REMEMBERED_MS = 10 * 60 * 1000
 _LOCK_TIMES_REMEMBERED = 2
 
 
@@ -51,10 +51,12 @@ class RedisJobStore:
         self._wire = wire
         self._known: set[str] = set()
 
-    async def add(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
+    async def add(
+        self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int, remember_ms: int = BATCH_MEMORY_MS
+    ) -> Added:
         await self._registry.note(queue)
         # The store learns once per process that there is a queue of that name.
-        args: list[str | int] = [batch, _BATCH_REMEMBERED_MS, self._registry.key, queue, int(queue in self._known)]
+        args: list[str | int] = [batch, remember_ms, self._registry.key, queue, int(queue in self._known)]
         args.append("")
         claims: dict[int, str] = {}
         for number, (id_, name, data, opts, timestamp, delay_ms, priority, lifo, unique) in enumerate(jobs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from toril.engine.ports.jobs import Added
+from toril.engine.ports.jobs import BATCH_MEMORY_MS, LONG_MEMORY_MS, Added
 from toril.engine.sqlite.inserting import insert_jobs, queue_number
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
@@ -15,14 +15,18 @@ from toril.kernel import codec
 
 _SQL = load("jobs")
 _MINUTE_MS = 60_000
-# One more than the ten that are promised, because the minutes are counted whole.
-BATCH_REMEMBERED_MINUTES = 11
+_HOUR = 60
+# One more than what is promised, because the minutes are counted whole.
+_SHORT_MINUTES = BATCH_MEMORY_MS // _MINUTE_MS + 1
+_LONG_MINUTES = LONG_MEMORY_MS // _MINUTE_MS + _HOUR
 
 
-def add_jobs(tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str, now: int) -> Added:
+def add_jobs(
+    tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str, now: int, remember_ms: int = BATCH_MEMORY_MS
+) -> Added:
     """Store jobs that are not there yet; a batch that was added before adds nothing."""
     ids = tuple(job.id for job in jobs)
-    earlier = added_before(tx, ids, batch, now)
+    earlier = added_before(tx, ids, batch, now, remember_ms)
     if earlier is not None:
         return earlier
     queue_id = queue_number(tx, queue)
@@ -32,28 +36,39 @@ def add_jobs(tx: Transaction, *, queue: str, jobs: Sequence[NewJob], batch: str,
         newest = tx.value(_SQL["newest"])
         full = insert_jobs(tx, queue_id, jobs, now) == len(ids)
         added = Added(ids, tuple(True for _ in ids) if full else _created(tx, queue_id, ids, newest))
-    remember(tx, batch, added.remembered(ids), now)
+    remember(tx, batch, added.remembered(ids), now, remember_ms)
     if any(added.created):
         tx.touched |= {f"w:{queue}", f"e:{queue}"}
     return added
 
 
-def added_before(tx: Transaction, ids: tuple[str, ...], batch: str, now: int) -> Added | None:
+def added_before(
+    tx: Transaction, ids: tuple[str, ...], batch: str, now: int, remember_ms: int = BATCH_MEMORY_MS
+) -> Added | None:
     """What was answered to a batch that was added before; None for a new one."""
-    earlier = tx.value(_SQL["batch"], batch=batch, minutes=_minutes(now // _MINUTE_MS))
+    minutes = _minutes(now // _MINUTE_MS, remember_ms > BATCH_MEMORY_MS)
+    earlier = tx.value(_SQL["batch"], batch=batch, minutes=minutes)
     return None if earlier is None else Added.recalled(ids, earlier)
 
 
-def remember(tx: Transaction, batch: str, answer: str, now: int) -> None:
+def remember(tx: Transaction, batch: str, answer: str, now: int, remember_ms: int = BATCH_MEMORY_MS) -> None:
     """Keep what is answered to a batch."""
-    minute = now // _MINUTE_MS + BATCH_REMEMBERED_MINUTES
+    minute = now // _MINUTE_MS
+    if remember_ms > BATCH_MEMORY_MS:
+        # In whole hours, so that there are few places to look at.
+        minute = (minute + _LONG_MINUTES) // _HOUR * _HOUR
+    else:
+        minute += _SHORT_MINUTES
     tx.run(_SQL["remember_batch"], batch=batch, minute=minute, created=answer)
 
 
-@lru_cache(maxsize=4)
-def _minutes(minute: int) -> str:
+@lru_cache(maxsize=8)
+def _minutes(minute: int, long: bool) -> str:
     """The minutes in which the memory of a batch that is still remembered can end."""
-    return codec.encode(list(range(minute, minute + BATCH_REMEMBERED_MINUTES + 1)))
+    minutes = list(range(minute, minute + _SHORT_MINUTES + 1))
+    if long:
+        minutes += range((minute + _SHORT_MINUTES) // _HOUR * _HOUR + _HOUR, minute + _LONG_MINUTES + 1, _HOUR)
+    return codec.encode(minutes)
 
 
 def batches_minute(now: int) -> int:

@@ -23,7 +23,7 @@ from toril.engine.sqlite.bus import SqliteBus
 from toril.engine.sqlite.channels import SqliteChannelStore
 from toril.engine.sqlite.connection import SqliteThread, connect
 from toril.engine.sqlite.faults import translated
-from toril.engine.sqlite.filesystem import mount_table, private_folder, refuse_network
+from toril.engine.sqlite.filesystem import check_place, private_folder
 from toril.engine.sqlite.flows import SqliteFlowStore
 from toril.engine.sqlite.inspect import SqliteJobInspector
 from toril.engine.sqlite.jobs import SqliteJobStore
@@ -33,10 +33,7 @@ from toril.engine.sqlite.migrate import migrate
 from toril.engine.sqlite.schedules import SqliteScheduleStore
 from toril.engine.sqlite.ticket import Ticket
 from toril.engine.sqlite.wakeups import Wakeups
-from toril.errors import ConfigError, EngineClosed, StoreCorrupt, StoreReadOnly, TorilError
-
-# json_each, ->> and STRICT tables.
-OLDEST_SQLITE = (3, 38, 0)
+from toril.errors import EngineClosed, TorilError
 
 
 class SqliteEngine:
@@ -131,7 +128,7 @@ class _Parts:
     def __init__(self, path: Path | None, full: bool, location: str) -> None:
         self.fresh = path is None or not path.exists() or path.stat().st_size == 0
         if path is not None:
-            _check_place(path)
+            check_place(path, "TORIL_URL")
         try:
             connection = connect(path, full=full)
             try:
@@ -160,27 +157,6 @@ class _Parts:
         self.reader.close()
         self.writer.close()
         self.wakeups.close()
-
-
-def _check_place(path: Path) -> None:
-    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        wanted = ".".join(str(part) for part in OLDEST_SQLITE)
-        raise ConfigError(
-            f"SQLite: expected version {wanted} or newer in this Python, found {sqlite3.sqlite_version}. "
-            "Use a newer Python build."
-        )
-    folder = path.parent
-    if not folder.is_dir():
-        raise StoreReadOnly(f"{path}: expected its folder to exist, found none. Make it: mkdir -p {folder}")
-    if path.is_dir():
-        raise StoreCorrupt(f"{path}: expected a database file, found a folder. Name a file in TORIL_URL.")
-    refuse_network(path.resolve(), mount_table())
-    # SQLite needs the folder too, for its log beside the file.
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise StoreReadOnly(
-            f"{path}: expected a file and folder that can be written, found they cannot. "
-            "Check who owns them, or choose another path in TORIL_URL."
-        )
 
 
 def _doors(path: Path | None) -> tuple[Ticket | None, Wakeups]:

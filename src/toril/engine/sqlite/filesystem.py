@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from toril.errors import StoreReadOnly, UnsupportedFileSystem
+from toril.errors import ConfigError, StoreCorrupt, StoreReadOnly, UnsupportedFileSystem
 
+# json_each, ->> and STRICT tables.
+OLDEST_SQLITE = (3, 38, 0)
 # Locks of these are advisory at best, and shared memory (which WAL needs) does not work across their clients.
 NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "afpfs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs"}
@@ -62,6 +65,30 @@ def refuse_network(path: Path, mounts: list[tuple[str, str]]) -> None:
         raise UnsupportedFileSystem(
             f"{path}: expected a local disk, found a network file system ({kind}), where SQLite's locks do not hold "
             "and jobs could be lost. Put the file on a local disk: TORIL_URL=sqlite:////local/path/toril.db."
+        )
+
+
+def check_place(path: Path, variable: str) -> None:
+    """Raise ConfigError, StoreReadOnly, StoreCorrupt or UnsupportedFileSystem where no database can be; `variable`
+    names the place.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        wanted = ".".join(str(part) for part in OLDEST_SQLITE)
+        raise ConfigError(
+            f"SQLite: expected version {wanted} or newer in this Python, found {sqlite3.sqlite_version}. "
+            "Use a newer Python build."
+        )
+    folder = path.parent
+    if not folder.is_dir():
+        raise StoreReadOnly(f"{path}: expected its folder to exist, found none. Make it: mkdir -p {folder}")
+    if path.is_dir():
+        raise StoreCorrupt(f"{path}: expected a database file, found a folder. Name a file in {variable}.")
+    refuse_network(path.resolve(), mount_table())
+    # SQLite needs the folder too, for its log beside the file.
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise StoreReadOnly(
+            f"{path}: expected a file and folder that can be written, found they cannot. "
+            f"Check who owns them, or choose another path in {variable}."
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from toril.engine.ports.jobs import (
+    BATCH_MEMORY_MS,
     Added,
     CancelAnswer,
     Code,
@@ -70,8 +71,12 @@ class SqliteJobStore:
         # What had been touched when each queue was last exchanged: anything newer must not be slept over.
         self._seen: dict[str, int] = {}
 
-    async def add(self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int) -> Added:
-        return await self._writer.run(functools.partial(add_jobs, queue=queue, jobs=jobs, batch=batch, now=now))
+    async def add(
+        self, queue: str, jobs: Sequence[NewJob], *, batch: str, now: int, remember_ms: int = BATCH_MEMORY_MS
+    ) -> Added:
+        return await self._writer.run(
+            functools.partial(add_jobs, queue=queue, jobs=jobs, batch=batch, now=now, remember_ms=remember_ms)
+        )
 
     async def exchange(
         self,
