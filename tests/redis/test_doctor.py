@@ -55,7 +55,7 @@ def test_a_healthy_server_passes(start_server: StartServer) -> None:
     found = diagnose(server.url)
     assert {name for name, one in found.items() if one["level"] == "pass"} == {
         *("configuration", "store", "eviction", "persistence", "access", "memory", "server clock", "scripts", "clock"),
-        "queue sums",
+        *("spool", "queue sums"),
     }
     assert found["workers"]["level"] == "warn"
     assert "wire auto, answers in" in found["store"]["found"]
@@ -140,6 +140,7 @@ async def test_no_password_is_shown_anywhere(
     caplog.set_level(logging.DEBUG)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORIL_REDIS_TIMEOUT", "400ms")
+    monkeypatch.setenv("TORIL_JOBS_ON_OUTAGE", "fail")
     server = start_server("--requirepass", SECRET)
     url = f"redis://:{IN_URL}@127.0.0.1:{server.port}"
     said: list[str] = []

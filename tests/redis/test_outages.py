@@ -35,7 +35,7 @@ class Site:
         self.toril = toril = Toril(
             url,
             settings=Settings(
-                jobs=JobSettings(enqueue_timeout=1.0, keep_completed_max=100_000),
+                jobs=JobSettings(on_outage="fail", enqueue_timeout=1.0, keep_completed_max=100_000),
                 redis=RedisSettings(timeout=1.0),
                 worker=WorkerSettings(shutdown_timeout=0.5, poll=1.0),
             ),

@@ -17,7 +17,7 @@ from toril import EngineError, EngineUnavailable, Settings, Toril
 from toril.engine.open import parse_url
 from toril.engine.redis.sentinel import parse_sentinels
 from toril.errors import ConfigError
-from toril.settings import RedisSettings, WorkerSettings
+from toril.settings import JobSettings, RedisSettings, WorkerSettings
 
 QUORUM = 2
 
@@ -98,7 +98,8 @@ async def test_nobody_knows_a_primary() -> None:
         await place.locate()
     assert "hunter2" not in str(caught.value)
     toril = Toril(
-        f"redis+sentinel://:hunter2@127.0.0.1:{free_port()}/pen", settings=Settings(redis=RedisSettings(timeout=0.3))
+        f"redis+sentinel://:hunter2@127.0.0.1:{free_port()}/pen",
+        settings=Settings(jobs=JobSettings(on_outage="fail"), redis=RedisSettings(timeout=0.3)),
     )
     task = toril.task(name="one")(lambda: None)
     async with toril:

@@ -43,6 +43,8 @@ TABLE: list[tuple[str, str, str, str, Any]] = [
     ("TORIL_JOBS_KEEP_FAILED_MAX", "7", "jobs", "keep_failed_max", 7),
     ("TORIL_JOBS_KEEP_EVENTS", "500", "jobs", "keep_events", 500),
     ("TORIL_JOBS_ON_OUTAGE", "direct", "jobs", "on_outage", "direct"),
+    ("TORIL_JOBS_SPOOL_URL", "sqlite:////var/spool.db", "jobs", "spool_url", "sqlite:////var/spool.db"),
+    ("TORIL_JOBS_SPOOL_LIMIT", "1GiB", "jobs", "spool_limit", 1_073_741_824),
     ("TORIL_JOBS_OUTAGE_URL", "sqlite:///away.db", "jobs", "outage_url", "sqlite:///away.db"),
     ("TORIL_REDIS_PREFIX", "{bull}", "redis", "prefix", "{bull}"),
     ("TORIL_REDIS_WIRE", "bullmq5", "redis", "wire", "bullmq5"),

@@ -31,6 +31,7 @@ TABLE = [
     (errors.EngineUnavailable("x"), 503, "engine_unavailable"),
     (errors.EngineClosed("x"), 503, "engine_closed"),
     (errors.StoreFull("x"), 503, "store_full"),
+    (errors.SpoolFull("x"), 503, "spool_full"),
     (errors.EngineError("x"), 500, "engine_error"),
     (errors.StoreCorrupt("x"), 500, "store_corrupt"),
     (errors.StoreReadOnly("x"), 500, "store_read_only"),

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from toril.app import Toril
-from toril.cli import checks, redis_checks
+from toril.cli import checks, redis_checks, spool
 from toril.cli.checks import Check, Level
 from toril.cli.loading import load_app
 from toril.cli.options import AppOption, JsonOption, UrlOption
@@ -106,6 +106,9 @@ async def _open_checks(toril: Toril, database: Path | None) -> AsyncIterator[Che
         health = await engine.health()
         for check in redis_checks.server(health):
             yield check
+        waiting = await spool.check(toril)
+        if waiting is not None:
+            yield waiting
         if not health.ok:
             return
     stats = await toril.stats()

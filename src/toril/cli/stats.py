@@ -13,12 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from toril.app import Toril
+from toril.cli import spool
 from toril.cli.moments import ago, iso, jobs
 from toril.cli.options import AppOption, JsonOption, UrlOption, store
 from toril.cli.presence import WorkerInfo, live_workers
 from toril.cli.queues import queue_json, queue_table
-from toril.cli.screen import console, plain, show, show_json
+from toril.cli.screen import console, plain, show, show_json, warn
 from toril.engine.ports.inspect import QueueInfo
+from toril.engine.ports.spool import SpoolStats
+from toril.errors import EngineUnavailable
 from toril.jobs.model import Counts
 
 
@@ -30,6 +33,7 @@ class Snapshot(NamedTuple):
     queues: tuple[QueueInfo, ...]
     workers: list[WorkerInfo]
     at: int
+    spool: SpoolStats | None = None
 
     @property
     def totals(self) -> Counts:
@@ -81,13 +85,20 @@ def stats_json(snapshot: Snapshot) -> dict[str, Any]:
         },
         "queues": [queue_json(one) for one in snapshot.queues],
         "workers": [one.to_json() for one in snapshot.workers],
+        "spool": None if snapshot.spool is None else snapshot.spool._asdict(),
         "timestamp": iso(snapshot.at),
     }
 
 
 async def _look(toril: Toril) -> Snapshot:
-    found = await toril.stats()
-    return Snapshot(found.mode, found.location, found.queues, live_workers(found.workers), toril.clock.now_ms())
+    try:
+        found = await toril.stats()
+    except EngineUnavailable:
+        if toril.spool is not None:
+            warn(f"in the spool: {spool.line(await toril.spool.stats(), toril.clock.now_ms())}")
+        raise
+    workers, now = live_workers(found.workers), toril.clock.now_ms()
+    return Snapshot(found.mode, found.location, found.queues, workers, now, found.spool)
 
 
 async def _watch(toril: Toril, every: float) -> None:
@@ -130,6 +141,8 @@ def _page(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
     parts: list[RenderableType] = [head, line]
     if before is not None:
         parts.append(_rates(snapshot, before))
+    if snapshot.spool is not None and (snapshot.spool.jobs or snapshot.spool.set_aside):
+        parts.append(Text(f"In the spool: {spool.line(snapshot.spool, snapshot.at)}", style="yellow"))
     parts += [Text(""), queue_table(snapshot.queues) if snapshot.queues else Text("No queues yet.", style="dim")]
     parts += [Text(""), worker_table(snapshot.workers, snapshot.at) if snapshot.workers else _nobody()]
     return Group(*parts)

@@ -72,8 +72,11 @@ class Spooler:
         return Added(tuple(job.id for job in jobs), (True,) * len(jobs))
 
     def opened(self) -> None:
-        """Forward what was left in the file, if there is one."""
-        if self._spool.exists():
+        """Forward what was left in the file, if there is one, and say so if there could not be one."""
+        problem = self._spool.problem()
+        if problem is not None:
+            _log.warning("Jobs that are added while the store is away will be refused. %s", problem)
+        elif self._spool.exists():
             self._begin()
 
     async def resume(self) -> None:

@@ -135,6 +135,10 @@ class Spool(BatchSource, Protocol):
         """Whether there is a file."""
         ...
 
+    def problem(self) -> str | None:
+        """Why it could not take jobs, if there is a reason; looks at its place only."""
+        ...
+
     def try_lock(self) -> bool:
         """Be the only one, of all processes, who forwards. False while another one does."""
         ...

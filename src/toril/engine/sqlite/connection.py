@@ -45,8 +45,12 @@ class _Request(NamedTuple):
 _Answer = tuple[_Request, Any, Exception | None]
 
 
-def connect(path: Path | None, *, full: bool = False, read_only: bool = False) -> sqlite3.Connection:
-    """A connection with the settings that every connection of this engine has. Raises sqlite3.Error."""
+def connect(
+    path: Path | None, *, full: bool = False, read_only: bool = False, shrinking: bool = False
+) -> sqlite3.Connection:
+    """A connection with the settings that every connection of this engine has. A file that is made by it can give
+    room back if it is `shrinking`. Raises sqlite3.Error.
+    """
     target = ":memory:" if path is None else str(path)
     connection = sqlite3.connect(
         target, isolation_level=None, cached_statements=512, check_same_thread=False, timeout=_BUSY_TIMEOUT_S
@@ -55,6 +59,9 @@ def connect(path: Path | None, *, full: bool = False, read_only: bool = False) -
         if read_only:
             connection.execute("PRAGMA query_only = 1")
         elif path is not None:
+            if shrinking:
+                # Before anything else: it is settled with the file's first page.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")

@@ -24,7 +24,7 @@ from toril.engine.sqlite.filesystem import check_place, private_folder
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.ticket import Ticket
 from toril.engine.sqlite.transaction import Transaction
-from toril.errors import SpoolFull, StoreCorrupt
+from toril.errors import SpoolFull, StoreCorrupt, TorilError
 from toril.jobs.model import CancelRequest, Job, NewJob
 from toril.jobs.parcel import due_from, packed, unpacked
 from toril.jobs.states import State
@@ -41,6 +41,7 @@ MOST_BYTES = 1024 * 1024
 _MOST_BATCHES = 100
 _MOST_CLAIMED_JOBS = 2_000
 _MOST_CLAIMED_BYTES = 4 * 1024 * 1024
+_MOST_FREED_PAGES = 20_000
 # What a job takes beside its text: its row, its ids, its places in the indexes.
 _ROW_BYTES = 200
 
@@ -112,11 +113,18 @@ class SqliteSpool:
     def exists(self) -> bool:
         return self._path.exists()
 
+    def problem(self) -> str | None:
+        try:
+            check_place(self._path, "TORIL_JOBS_SPOOL_URL")
+        except TorilError as error:
+            return str(error)
+        return None
+
     def try_lock(self) -> bool:
         self._forget_parent()
         if self._lock is not None:
             return True
-        handle = os.open(f"{self._path}-forwarding", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(f"{self._path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -171,7 +179,7 @@ class SqliteSpool:
         numbers = [self._fix(tx, queue, seqs, now) for queue, seqs in self._chunks(tx, skip)]
         if not numbers:
             tx.run(_SQL["forget_notes"], now=now)
-            tx.connection.execute("PRAGMA incremental_vacuum").fetchall()
+            _shrink(tx)
             return ()
         return self._read_batches(tx, tx.rows(_SQL["fixed"], target=self._target, skip=skip, limit=len(numbers)))
 
@@ -310,7 +318,7 @@ class _Parts:
     def __init__(self, path: Path, location: str) -> None:
         check_place(path, "TORIL_JOBS_SPOOL_URL")
         try:
-            connection = connect(path, full=True)
+            connection = connect(path, full=True, shrinking=True)
             try:
                 _create(connection, location)
                 ticket = Ticket(private_folder(path))
@@ -328,7 +336,6 @@ class _Parts:
 
 
 def _create(connection: sqlite3.Connection, location: str) -> None:
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("BEGIN IMMEDIATE")
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION_ID and (application or connection.execute("PRAGMA schema_version").fetchone()[0]):
@@ -350,6 +357,12 @@ def _create(connection: sqlite3.Connection, location: str) -> None:
         connection.execute(_SQL[name])
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute("COMMIT")
+
+
+def _shrink(tx: Transaction) -> None:
+    """Give free pages back. The driver takes one step of a statement without columns: one page each time."""
+    for _ in range(min(_MOST_FREED_PAGES, tx.value("PRAGMA freelist_count"))):
+        tx.run("PRAGMA incremental_vacuum")
 
 
 def _shown(job: NewJob, queue: str, at: int, failed: str | None, cancel: CancelRequest | None = None) -> Job:

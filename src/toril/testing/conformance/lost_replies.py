@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from toril.engine.ports.inspect import Changed
-from toril.engine.ports.jobs import CancelAnswer, Code, Exchanged
+from toril.engine.ports.jobs import BATCH_MEMORY_MS, LONG_MEMORY_MS, Added, CancelAnswer, Code, Exchanged
 from toril.jobs.options import Keep
 from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Released, Retry, Snooze
 from toril.jobs.states import State
-from toril.testing.conformance.stage import LOCK_MS, QUEUE, Cases, Stage, ids_of, job
+from toril.testing.conformance.stage import LOCK_MS, MINUTE, QUEUE, Cases, Stage, ids_of, job
 
 OUTCOMES: tuple[Outcome, ...] = (
     Done("1"),
@@ -57,6 +57,20 @@ class LostReplyCases(Cases):
         await stage.add("b")
         await stage.inspect.remove(QUEUE, ["a", "c"], now=stage.now)
         assert (await worker.repeat()).applied == first.applied
+
+    async def test_a_batch_of_a_spool_is_remembered_for_a_day(self, stage: Stage) -> None:
+        """It is added once, though its jobs have been deleted since, and whatever was asked for the first time."""
+        given = [job("a"), job("b")]
+        for batch, first_ms, later_ms in (
+            ("long", LONG_MEMORY_MS, LONG_MEMORY_MS - MINUTE),
+            ("short", BATCH_MEMORY_MS, BATCH_MEMORY_MS - MINUTE),
+        ):
+            first = await stage.jobs.add(QUEUE, given, batch=batch, now=stage.now, remember_ms=first_ms)
+            await stage.inspect.remove(QUEUE, ["a", "b"], now=stage.now)
+            await stage.elapse(later_ms)
+            again = await stage.jobs.add(QUEUE, given, batch=batch, now=stage.now, remember_ms=LONG_MEMORY_MS)
+            assert again == first == Added(("a", "b"), (True, True))
+            assert (await stage.counts()).total == 0
 
     async def test_jobs_are_taken_once(self, stage: Stage) -> None:
         """The repetition answers the same jobs in the same order, with the same token, and starts none again."""
