@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count
 
-import pytest
 import pytest_asyncio
 
 from tests.engines.test_redis import AGE
+from tests.redis.conftest import shared_cluster
 from tests.redis.nodes import ClusterServers
 from toril.engine.protocol import Engine
 from toril.engine.redis.address import parse_address
@@ -27,6 +27,9 @@ from toril.testing.conformance.schedules import ScheduleCases
 from toril.testing.conformance.shared import DurableCases, SharedCases
 from toril.testing.conformance.suite import Conformance
 from toril.testing.conformance.waking import WakingCases
+
+
+__all__ = ["shared_cluster"]
 
 
 class ClusterEngines(EngineFactory):
@@ -73,20 +76,12 @@ class ClusterEngines(EngineFactory):
         return engine
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
-    cluster = ClusterServers(tmp_path_factory.mktemp("cluster"))
-    cluster.start()
-    yield cluster
-    cluster.stop()
-
-
 class OnCluster:
     prefix: str
 
     @pytest_asyncio.fixture
-    async def engines(self, cluster: ClusterServers) -> AsyncIterator[EngineFactory]:
-        factory = ClusterEngines(cluster, self.prefix)
+    async def engines(self, shared_cluster: ClusterServers) -> AsyncIterator[EngineFactory]:
+        factory = ClusterEngines(shared_cluster, self.prefix)
         yield factory
         await factory.close()
 

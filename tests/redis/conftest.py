@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.redis.nodes import ClusterServers
 from tests.redis.server import RedisServer, major
 from toril.engine.redis.address import parse_address
 from toril.engine.redis.client import RedisClient
 
 StartServer = Callable[..., RedisServer]
+StartCluster = Callable[..., ClusterServers]
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,34 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
+    """Three masters, started once. Who uses it leaves it running, and whole."""
+    cluster = ClusterServers(tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def start_cluster(tmp_path: Path) -> Iterator[StartCluster]:
+    """Starts clusters of the test's own: `start_cluster("--appendonly", "yes", replicas=1)`. They end with the test."""
+    clusters: list[ClusterServers] = []
+
+    def start(*options: str, masters: int = 3, replicas: int = 0) -> ClusterServers:
+        folder = tmp_path / f"cluster-{len(clusters)}"
+        cluster = ClusterServers(folder, *options, masters=masters, replicas=replicas)
+        clusters.append(cluster)
+        cluster.start()
+        return cluster
+
+    yield start
+    for cluster in clusters:
+        cluster.stop()
 
 
 @pytest.fixture

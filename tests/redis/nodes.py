@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +70,32 @@ class ClusterServers:
         reply = self.ask(0, "CLUSTER", "SLOTS")
         return next(ports.index(master[1]) for first, last, master, *_ in reply if first <= slot <= last)
 
+    def begin_move(self, slot: int, target: int) -> None:
+        """Have a slot belong to two nodes: what is not at its owner any more is looked for at the target."""
+        source = self.owner(slot)
+        self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.id(source))
+        self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.id(target))
+
+    def move_keys(self, slot: int, target: int, most: int = 1_000_000) -> None:
+        """Move keys of a slot, all unless fewer are asked for, between `begin_move` and `end_move`."""
+        source, port = self.owner(slot), self.nodes[target].port
+        while most > 0 and (keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, min(most, 10))):
+            self.ask(source, "MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *keys)
+            most -= len(keys)
+
+    def end_move(self, slot: int, target: int) -> None:
+        """Move the keys that are left, and the slot."""
+        while True:
+            self.move_keys(slot, target)
+            # The source refuses while it still has keys: some may have been written since.
+            try:
+                others = [self.owner(slot), *(number for number in range(len(self.nodes)) if number != target)]
+                for number in [target, *dict.fromkeys(others)]:
+                    self.ask(number, "CLUSTER", "SETSLOT", slot, "NODE", self.id(target))
+            except redis.ResponseError:
+                continue
+            return
+
     def clear(self) -> None:
         """Delete all keys of all masters."""
         for number in range(self._masters):
@@ -102,26 +127,3 @@ class ClusterServers:
                 continue
             return server
         raise AssertionError("no node of a cluster starts")
-
-
-@contextmanager
-def moving(cluster: ClusterServers, slot: int, target: int) -> Iterator[Callable[[], None]]:
-    """Begin to move a slot to another node. What is given moves all its keys; at the end the slot is moved whole."""
-    source = cluster.owner(slot)
-    cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.id(source))
-    cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.id(target))
-
-    def move_keys() -> None:
-        while keys := cluster.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
-            port = cluster.nodes[target].port
-            cluster.ask(source, "MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *keys)
-
-    with ExitStack() as stack:
-        stack.callback(_settle, cluster, slot, target)
-        stack.callback(move_keys)
-        yield move_keys
-
-
-def _settle(cluster: ClusterServers, slot: int, target: int) -> None:
-    for number in [target, *(each for each in range(cluster._masters) if each != target)]:
-        cluster.ask(number, "CLUSTER", "SETSLOT", slot, "NODE", cluster.id(target))

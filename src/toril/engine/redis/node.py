@@ -12,7 +12,7 @@ from toril.engine.redis.blocking import BlockingClient
 from toril.engine.redis.client import RedisClient
 from toril.engine.redis.link import ClientOptions, Listener
 from toril.engine.redis.replies import Moved, ReplyError
-from toril.engine.redis.wire import ONCE, WRITTEN, Call, Wire, encode
+from toril.engine.redis.wire import ONCE, Call, Wire, encode
 
 Reroute = Callable[["NodeClient", Call, ReplyError], bool]
 """Called when a node refuses a command because of where its keys lie; true when the call has been taken over."""
@@ -41,8 +41,8 @@ class NodeClient(RedisClient):
             in_time = call[2] > monotonic()
             if wire is self._wire and not self._closed and in_time and self._reroute(self, call, error):
                 return True
-            if isinstance(error, Moved) and call[3] == WRITTEN:
-                call[0].set_exception(self._unanswered(call, error.message))
+            if isinstance(error, Moved):
+                call[0].set_exception(self._unsent(call, f"no node took it in time ({error.message})"))
                 return True
         return super().refused(wire, call, error)
 
