@@ -156,9 +156,11 @@ class EngineUnavailable(EngineError):
     """The store is away or did not answer within the deadline.
 
     `ambiguous` is true when the command may have been stored before the answer was lost; `id` then names the job.
+    `partial` is true when other parts of the store answer: one node of a cluster is away.
     """
 
     retryable = True
+    partial = False
 
     def __init__(self, message: str, *, ambiguous: bool = False, id: str | None = None) -> None:
         super().__init__(message)

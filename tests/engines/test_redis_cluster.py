@@ -28,7 +28,6 @@ from toril.testing.conformance.shared import DurableCases, SharedCases
 from toril.testing.conformance.suite import Conformance
 from toril.testing.conformance.waking import WakingCases
 
-
 __all__ = ["shared_cluster"]
 
 

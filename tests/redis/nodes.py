@@ -10,12 +10,13 @@ from typing import Any
 
 import redis
 
-from tests.redis.server import RedisServer, free_port
+from tests.redis.server import RedisServer, free_port, major
 
 SLOTS = 16_384
 
 _FORMS_S = 30.0
-_TRIES = 3
+_TAKES_OVER_S = 6.0
+_TRIES = 10
 
 
 class ClusterServers:
@@ -26,7 +27,7 @@ class ClusterServers:
         self._options = options
         self._masters = masters
         self._replicas = replicas
-        self._buses: dict[int, int] = {}
+        self._buses: list[int] = []
         self.nodes: list[RedisServer] = []
 
     @property
@@ -39,10 +40,10 @@ class ClusterServers:
         self.nodes = [self._started(number) for number in range(self._masters + self._replicas)]
         for number in range(self._masters):
             first, last = (SLOTS * each // self._masters for each in (number, number + 1))
-            self.ask(number, "CLUSTER", "ADDSLOTSRANGE", first, last - 1)
+            self.ask(number, "CLUSTER", "ADDSLOTS", *range(first, last))
             self.ask(number, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for number in range(1, len(self.nodes)):
-            self.ask(number, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self._buses[0])
+            self.ask(number, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, *self._buses[:1])
         self.until(self._has_formed)
         for number in range(self._masters, len(self.nodes)):
             self.ask(number, "CLUSTER", "REPLICATE", self.id(0))
@@ -63,6 +64,16 @@ class ClusterServers:
     def id(self, number: int) -> str:
         """By what name the nodes know one of them."""
         return str(self.ask(number, "CLUSTER", "MYID"))
+
+    def take_over(self, number: int) -> None:
+        """Have a replica become the master, in good order."""
+        self.ask(number, "CLUSTER", "FAILOVER")
+        ends = time.monotonic() + _TAKES_OVER_S
+        while "role:master" not in self.ask(number, "INFO", "replication"):
+            if time.monotonic() > ends:
+                # It gives up after five seconds by itself, when the machine is slow.
+                self.take_over(number)
+            time.sleep(0.05)
 
     def owner(self, slot: int) -> int:
         """The number of the node that holds a slot, as the first node that answers sees it."""
@@ -118,12 +129,14 @@ class ClusterServers:
 
     def _started(self, number: int) -> RedisServer:
         for _ in range(_TRIES):
-            self._buses[number] = free_port()
-            place = ("--cluster-enabled", "yes", "--cluster-port", str(self._buses[number]))
+            # Before Redis 7 the bus has the port of the node and 10,000.
+            bus = [free_port()] if major() >= 7 else []
+            place = ("--cluster-enabled", "yes", *(word for port in bus for word in ("--cluster-port", str(port))))
             server = RedisServer(self._folder / f"node-{number}", *place, *self._options)
             try:
                 server.start()
             except AssertionError:
                 continue
+            self._buses += bus
             return server
         raise AssertionError("no node of a cluster starts")

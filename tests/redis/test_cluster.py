@@ -127,8 +127,7 @@ async def test_one_worker_serves_queues_on_all_masters(shared_cluster: ClusterSe
         assert await later.cancel() is True
         stats = await toril.stats()
         assert {one.name: one.counts.completed for one in stats.queues} == dict.fromkeys(QUEUES, 10)
-        found = await toril.job(handles[-1].id)
-        assert found is not None
+        assert (await toril.engine.inspect.get(handles[-1].id)) is not None
         names = [
             line
             for number in range(3)
@@ -194,8 +193,7 @@ async def test_a_replica_takes_over(start_cluster: StartCluster) -> None:
         async with producing(site):
             await more(site, 20)
             # In good order: nothing may be lost, and nothing runs twice.
-            await asyncio.to_thread(cluster.ask, 3, "CLUSTER", "FAILOVER")
-            await asyncio.to_thread(cluster.until, lambda: "role:master" in cluster.ask(3, "INFO", "replication"))
+            await asyncio.to_thread(cluster.take_over, 3)
             await more(site, 20)
         await site.all_done()
         assert set(site.done.values()) == {1}

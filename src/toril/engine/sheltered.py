@@ -168,7 +168,8 @@ class ShelteredEngine:
             try:
                 return await self.inner.jobs.add(queue, jobs, batch=batch, now=now)
             except EngineUnavailable as failed:
-                self.lost(failed)
+                if not failed.partial:
+                    self.lost(failed)
                 error = failed
         else:
             self._keep_looking()

@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import FrameType
 
 from toril.engine.protocol import Engine
-from toril.errors import EngineError
+from toril.errors import EngineError, EngineUnavailable
 from toril.kernel import codec
 from toril.kernel.clock import Clock
 from toril.kernel.telemetry import LoopBlocked, LoopFailed, Telemetry
@@ -114,7 +114,9 @@ class Heartbeat:
             began = time.monotonic()
             early.clear()
             try:
-                await self._outage.endure("heartbeat", self._renew)
+                # Locks of the other queues have been renewed; those of a part that is away have their next turn.
+                with suppress(EngineUnavailable):
+                    await self._outage.endure("heartbeat", self._renew, parts=False)
                 await self._outage.endure("heartbeat", self._show)
                 wait_s = every_s
             except EngineError as error:

@@ -6,8 +6,10 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from toril.engine.ports.jobs import JobStore
+from toril.errors import EngineUnavailable
 from toril.kernel.clock import Clock
 from toril.kernel.telemetry import JobsPruned, JobsRecovered, Telemetry
 from toril.worker.options import QueuePolicy, WorkerOptions
@@ -51,15 +53,18 @@ class Maintenance:
         """Look for jobs of vanished workers, at once and then every `recover_every_ms`, and once a minute for schedules
         that have lost their run; retention is looked at then too, since jobs grow old without anything ending.
         """
-        await self.declare()
         healed = float("-inf")
         while True:
+            with suppress(EngineUnavailable):
+                await self.declare()
             heal = time.monotonic() - healed >= HEAL_EVERY_S
             healed = time.monotonic() if heal else healed
             for queue in self._policies:
-                await self.recover_queue(queue)
-                if heal:
-                    await self.heal(queue)
+                # A queue whose part of the store is away has its next turn with the others.
+                with suppress(EngineUnavailable):
+                    await self.recover_queue(queue)
+                    if heal:
+                        await self.heal(queue)
                 self._finished.add(queue)
             await asyncio.sleep(_jittered(self._options.recover_every_ms))
 
@@ -69,20 +74,21 @@ class Maintenance:
             await asyncio.sleep(_jittered(self._options.prune_every_ms))
             queues, self._finished = self._finished, set()
             for queue in queues:
-                await self.prune_queue(queue)
+                with suppress(EngineUnavailable):
+                    await self.prune_queue(queue)
 
     async def declare(self) -> None:
         """Store the schedules that tasks of these queues declare, once."""
         planner = self._planner
         if planner is not None and not self._declared:
-            await self._outage.endure("declare", lambda: planner.declare(list(self._policies)))
+            await self._outage.endure("declare", lambda: planner.declare(list(self._policies)), parts=False)
             self._declared = True
 
     async def heal(self, queue: str) -> None:
         """Let schedules of the queue go on that have lost their planned run."""
         planner = self._planner
         if planner is not None:
-            await self._outage.endure("heal", lambda: planner.heal(queue))
+            await self._outage.endure("heal", lambda: planner.heal(queue), parts=False)
 
     async def recover_queue(self, queue: str) -> None:
         """Put all jobs whose lock has run out back in line."""
@@ -92,6 +98,7 @@ class Maintenance:
                 lambda: self._store.recover(
                     queue, max_stalls=self._options.max_stalls, now=self._clock.now_ms(), limit=PART
                 ),
+                parts=False,
             )
             if answer.requeued:
                 self._telemetry.emit(JobsRecovered(queue, len(answer.requeued), len(answer.condemned)))
@@ -113,6 +120,7 @@ class Maintenance:
                     now=self._clock.now_ms(),
                     limit=PART,
                 ),
+                parts=False,
             )
             if deleted:
                 self._telemetry.emit(JobsPruned(queue, deleted))

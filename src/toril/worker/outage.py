@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from toril.errors import EngineError
+from toril.errors import EngineError, EngineUnavailable
 from toril.kernel.backoff import wait_s
 from toril.kernel.telemetry import EngineBack, EngineLost, Telemetry
 
@@ -27,9 +27,9 @@ class Outage:
         self._since: float | None = None
         self._told = 0.0
 
-    async def endure(self, loop: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def endure(self, loop: str, call: Callable[[], Awaitable[T]], *, parts: bool = True) -> T:
         """The answer of `call()`, repeated while the store cannot be reached. Raises EngineErrors that waiting does
-        not cure.
+        not cure; without `parts` also when only a part of the store is away, so that the caller can go on with others.
         """
         attempt = 0
         while True:
@@ -40,6 +40,8 @@ class Outage:
                     raise
                 attempt += 1
                 self._lost(loop, error)
+                if not parts and isinstance(error, EngineUnavailable) and error.partial:
+                    raise
             else:
                 if self._since is not None:
                     self._back(loop)

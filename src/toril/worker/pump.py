@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from toril.engine.ports.jobs import Code, Exchanged, Finish, JobStore, Lock
+from toril.errors import EngineUnavailable
 from toril.jobs.model import TakenJob
 from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Parked, Released, Retry, Snooze
 from toril.kernel.clock import Clock
 from toril.kernel.telemetry import JobDone, JobLockLost, JobNotDone, JobRefused, ScheduleBroken, Telemetry
+from toril.worker.call import Call, batch_of
 from toril.worker.executor import Executor
-from toril.worker.options import MOST_BYTES_PER_CALL, MOST_JOBS_PER_CALL, WorkerOptions
+from toril.worker.options import MOST_JOBS_PER_CALL, WorkerOptions
 from toril.worker.outage import Outage
 from toril.worker.planning import RunPlanner
 from toril.worker.reports import Reports
@@ -23,16 +24,6 @@ from toril.worker.slots import Slots
 # How soon a worker that runs jobs looks whether a cancellation was requested.
 LOOK_EVERY_S = 0.5
 CHILD_FAILED = "a child of the job failed"
-
-
-class Call(NamedTuple):
-    """An exchange that has not been answered: repeated as it is until it is."""
-
-    seq: int
-    token: str
-    finished: tuple[Finish, ...]
-    want: int
-    began: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +71,8 @@ class Pump:
         self._limit_timer: asyncio.TimerHandle | None = None
         # Jobs wait for others to end: a run that ends makes room.
         self._full = False
+        # Slots of the open exchange that others have, because it takes long.
+        self._lent = 0
         self._last_exchange = 0.0
         bench.slots.join(self)
 
@@ -148,17 +141,8 @@ class Pump:
             return None
         seq = next(self._bench.seqs)
         token = f"{self._bench.worker}:{seq}"
-        self._call = Call(seq, token, self._batch(), want, self._loop.time())
+        self._call = Call(seq, token, batch_of(self._gathered), want, self._loop.time())
         return self._call
-
-    def _batch(self) -> tuple[Finish, ...]:
-        size = 0
-        batch = self._gathered[:MOST_JOBS_PER_CALL]
-        for number, finish in enumerate(batch):
-            size += _size(finish.outcome)
-            if size > MOST_BYTES_PER_CALL and number:
-                return tuple(batch[:number])
-        return tuple(batch)
 
     async def _exchange(self, call: Call) -> None:
         self._woken = self._look = False
@@ -167,16 +151,23 @@ class Pump:
         bench = self._bench
 
         async def send() -> Exchanged:
-            return await bench.store.exchange(
-                self.queue,
-                worker=bench.worker,
-                seq=call.seq,
-                token=call.token,
-                finished=call.finished,
-                want=call.want,
-                lock_ms=bench.options.lock_ms,
-                now=bench.clock.now_ms(),
-            )
+            try:
+                return await bench.store.exchange(
+                    self.queue,
+                    worker=bench.worker,
+                    seq=call.seq,
+                    token=call.token,
+                    finished=call.finished,
+                    want=call.want,
+                    lock_ms=bench.options.lock_ms,
+                    now=bench.clock.now_ms(),
+                )
+            except EngineUnavailable as error:
+                if error.partial and call.want and not self._lent:
+                    # Other queues, whose part of the store is there, have the slots meanwhile.
+                    self._lent, self.hungry = call.want, False
+                    bench.slots.give_back(self, call.want)
+                raise
 
         reply = await bench.outage.endure("exchange", send)
         jobs = await self._still_ours(call, reply.jobs)
@@ -206,11 +197,17 @@ class Pump:
                 self._refused(finish, code, run)
         if call.finished:
             bench.on_finished(self.queue)
+        started = bench.clock.now_ms()
         if call.want:
             more = len(reply.jobs) >= call.want and not reply.full
             self.hungry = not self.closing and (more or self._woken)
-            bench.slots.give_back(self, call.want - len(jobs))
-        started = bench.clock.now_ms()
+            if self._lent:
+                self._lent, room = 0, bench.slots.seize(self, len(jobs))
+                for job in jobs[room:]:
+                    self._hand_back(job, call.token, started)
+                jobs = jobs[:room]
+            else:
+                bench.slots.give_back(self, call.want - len(jobs))
         for job in jobs:
             self._begin(job, call.token, started)
         bench.runs.cancel_requested(reply.cancelled)
@@ -244,13 +241,18 @@ class Pump:
 
     # runs
 
-    def _begin(self, job: TakenJob, token: str, started: int) -> None:
+    def _hand_back(self, job: TakenJob, token: str, started: int) -> None:
         run = Run(self, job, token, started)
         self._bench.runs.add(run)
+        self.settle(run, Released())
+
+    def _begin(self, job: TakenJob, token: str, started: int) -> None:
         if self.closing:
-            self.settle(run, Released())
+            self._hand_back(job, token, started)
             self._slot_free()
             return
+        run = Run(self, job, token, started)
+        self._bench.runs.add(run)
         run.task = self._loop.create_task(self._carry(run))
 
     async def _carry(self, run: Run) -> None:
@@ -382,11 +384,3 @@ class Pump:
             self.wake()
         else:
             self._look_later()
-
-
-def _size(outcome: Outcome) -> int:
-    """About how many bytes an outcome has."""
-    if isinstance(outcome, Done):
-        text = outcome.result
-        return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-    return len(outcome.reason) + len(outcome.stack) if isinstance(outcome, Retry | Failed) else 0

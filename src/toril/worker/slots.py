@@ -44,6 +44,13 @@ class Slots:
             claimant.turn = next(self._turns)
         return granted
 
+    def seize(self, claimant: Claimant, most: int) -> int:
+        """Take free slots, at most `most`, fair or not."""
+        granted = max(0, min(self.free, most))
+        self.free -= granted
+        claimant.held += granted
+        return granted
+
     def give_back(self, claimant: Claimant, number: int) -> None:
         """Slots that are not used, or not any more."""
         if not number:

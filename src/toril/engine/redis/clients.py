@@ -200,6 +200,8 @@ class Clients:
         except EngineUnavailable as error:
             if self._closed:
                 raise EngineClosed(f"{self.location}: the engine was closed before the answer came.") from error
+            client = await self.client()
+            error.partial = isinstance(client, ClusterClient) and client.is_connected
             raise
 
     async def close(self) -> None:

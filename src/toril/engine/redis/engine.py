@@ -144,7 +144,7 @@ class RedisEngine:
             await clients.call("PING", repeatable=True)
             round_trip_ms = (time.perf_counter() - begun) * 1000
             found = await survey(clients)
-            scripts = await scripts_loaded(clients)
+            scripts = await scripts_loaded(clients, found.there)
             nodes = {"nodes": list(found.nodes)} if found.nodes else {}
         except TorilError as error:
             return Health(False, (time.perf_counter() - begun) * 1000, {**detail, "error": str(error)})

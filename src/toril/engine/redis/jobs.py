@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,15 +110,23 @@ class RedisJobStore:
             by_queue.setdefault(lock.queue, []).append(lock)
         lost: list[Lock] = []
         cancelled: list[Requested] = []
-        for queue, group in by_queue.items():
-            args = [text for lock in group for text in (lock.id, lock.token)]
-            missing, asked = await self._run(_RENEW, queue, now, lock_ms, *args)
+        # All are asked before one that is away is complained of: each lock that can be kept is kept.
+        answers = await asyncio.gather(
+            *(self._renew(queue, group, lock_ms, now) for queue, group in by_queue.items()), return_exceptions=True
+        )
+        for group, answer in zip(by_queue.values(), answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            missing, asked = answer
             lost += (group[index] for index in missing)
             for index, text in asked:
                 request = cancel_of(text.decode())
                 if request is not None:
                     cancelled.append(Requested(group[index].id, group[index].token, request))
         return Renewed(tuple(lost), tuple(cancelled))
+
+    async def _renew(self, queue: str, locks: Sequence[Lock], lock_ms: int, now: int) -> Any:
+        return await self._run(_RENEW, queue, now, lock_ms, *(text for lock in locks for text in (lock.id, lock.token)))
 
     async def recover(self, queue: str, *, max_stalls: int, now: int, limit: int = 1000) -> Recovered:
         back, condemned = await self._run(_RECOVER, queue, now, max_stalls, limit, "the worker vanished")

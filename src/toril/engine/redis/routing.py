@@ -117,6 +117,11 @@ class ClusterClient:
                 slots.setdefault(node, []).append(slot)
         return tuple(Master(node.address, node.client, held[0], len(held)) for node, held in slots.items())
 
+    @property
+    def is_connected(self) -> bool:
+        """True while at least one of several masters can be reached."""
+        return len(self._nodes) > 1 and any(node.client.is_connected for node in self._nodes.values())
+
     def blocking(self, slot: int, options: ClientOptions) -> BlockingNodeClient:
         """A new client for waits on the keys of one slot; it is the caller's."""
         return BlockingNodeClient(self._locator(slot), moved=self._blocking_moved, options=options)

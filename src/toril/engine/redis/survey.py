@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from toril.engine.redis.clients import Clients
@@ -14,20 +15,23 @@ from toril.errors import ConfigError, EngineUnavailable
 
 class Survey(NamedTuple):
     """What was found. `server` stands for all masters of a cluster; `nodes` is one entry for each, for people, with
-    `location`, `slots` and what it says of itself, or `error`; empty on a single server.
+    `location`, `slots` and what it says of itself, or `error`; empty on a single server. `there` are those that answer.
     """
 
     server: Server
     nodes: tuple[dict[str, Any], ...]
+    there: tuple[Caller, ...]
 
 
 async def survey(clients: Clients) -> Survey:
     """Ask every master. Raises EngineUnavailable when none answers, and ConfigError when one does not let us in."""
     masters = await clients.guarded(clients.masters())
     if not masters:
-        return Survey(await clients.guarded(look(await clients.client())), ())
+        client = await clients.client()
+        return Survey(await clients.guarded(look(client)), (), (client,))
     found = await asyncio.gather(*(clients.guarded(look(master.client)) for master in masters), return_exceptions=True)
     servers: list[Server] = []
+    there: list[Caller] = []
     nodes: list[dict[str, Any]] = []
     for master, server in zip(masters, found, strict=True):
         node: dict[str, Any] = {"location": master.address.redacted, "slots": master.slots}
@@ -37,10 +41,11 @@ async def survey(clients: Clients) -> Survey:
             nodes.append(node | {"error": str(server)})
         else:
             servers.append(server)
+            there.append(master.client)
             nodes.append(node | shown(server))
     if not servers:
         raise next(error for error in found if isinstance(error, EngineUnavailable))
-    return Survey(together(servers), tuple(nodes))
+    return Survey(together(servers), tuple(nodes), tuple(there))
 
 
 def shown(server: Server) -> dict[str, Any]:
@@ -48,15 +53,13 @@ def shown(server: Server) -> dict[str, Any]:
     return {name: value for name, value in server._asdict().items() if value is not None}
 
 
-async def scripts_loaded(clients: Clients) -> dict[str, Any]:
-    """How many of the scripts the server holds, or the master that holds fewest; nothing when it does not tell."""
+async def scripts_loaded(clients: Clients, there: Sequence[Caller]) -> dict[str, Any]:
+    """How many of the scripts the server holds, or the one that holds fewest; nothing when it does not tell."""
     scripts = load_all()
-    masters = await clients.guarded(clients.masters())
-    callers: list[Caller] = [master.client for master in masters] or [await clients.client()]
     words = [script.digest for script in scripts]
     try:
         flags = await asyncio.gather(
-            *(clients.guarded(_asked(caller.call("SCRIPT", "EXISTS", *words, repeatable=True))) for caller in callers)
+            *(clients.guarded(_asked(caller.call("SCRIPT", "EXISTS", *words, repeatable=True))) for caller in there)
         )
     except ConfigError:
         return {}
