@@ -33,6 +33,7 @@ from toril.jobs.schedule import Cron, Every, Schedule
 from toril.jobs.signals import RateLimited
 from toril.jobs.states import State
 from toril.jobs.unique import Unique
+from toril.kernel.telemetry import JobLockLost
 from toril.ratelimit.decision import Decision
 from toril.ratelimit.limits import Limit
 from toril.scheduling.schedules import Schedules
@@ -71,6 +72,7 @@ __all__ = [
     "JobError",
     "JobFailed",
     "JobHandle",
+    "JobLockLost",
     "JobNotFound",
     "JobOptions",
     "JobTimeout",

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
 from toril.blocks import Blocks, Stores
-from toril.engine.open import Opening, open_engine, parse_url, redacted
+from toril.engine.open import Opening, check_url, open_engine, redacted
 from toril.engine.ports.inspect import QueueInfo
 from toril.engine.ports.spool import SpoolStats
 from toril.engine.protocol import Engine, Health
@@ -26,7 +26,7 @@ from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock, SystemClock
 from toril.kernel.durations import Duration
 from toril.kernel.ids import JobIds
-from toril.kernel.telemetry import Telemetry
+from toril.kernel.telemetry import JobLockLost, Telemetry
 from toril.observability.logs import Logs
 from toril.outbox.spooler import Spooler
 from toril.refuges import Means, stand_in_of
@@ -42,6 +42,7 @@ from toril.tasks.queue import Queue
 from toril.tasks.registry import Registry, check_name
 from toril.tasks.signature import Signature
 from toril.tasks.watch import Watcher
+from toril.worker.hooks import LockLostCallback, call_back
 from toril.worker.opening import OpeningWorker, options_of
 from toril.worker.options import QueuePolicy, WorkerOptions
 from toril.worker.presence import live_workers
@@ -90,7 +91,8 @@ class Toril(Blocks):
         self.registry = Registry()
         self.imports = tuple(imports)
         self._address = store_address(url, settings)
-        _check(self._address)
+        decided_by = self._address.decided_by
+        check_url(self._address.url, None if decided_by.startswith("the argument") else decided_by)
         self._opening = Opening(self._engine_made)
         super().__init__(
             Stores(self._opening, self._address.url, settings, telemetry),
@@ -274,6 +276,14 @@ class Toril(Blocks):
         if run is not None:
             self.registry.run_middleware = (*self.registry.run_middleware, run)
 
+    def on_lock_lost(self, callback: LockLostCallback) -> LockLostCallback:
+        """Call `callback`, also as a decorator, when a worker of this process loses its right to finish a job, since it
+        gave no sign of life for too long: the handler is being cancelled, what it returns is not stored, and another
+        worker may have begun. It is called on the worker's event loop; what it raises is logged.
+        """
+        call_back(self.telemetry, JobLockLost, callback)
+        return callback
+
     def worker(
         self,
         queues: Sequence[str] | None = None,
@@ -382,13 +392,3 @@ class Toril(Blocks):
             events=jobs.keep_events,
             limits=self._limits.get(queue),
         )
-
-
-def _check(address: Address) -> None:
-    """Raises ConfigError for a URL that is wrong, and says where it was found."""
-    try:
-        parse_url(address.url)
-    except ConfigError as error:
-        if address.decided_by.startswith("the argument"):
-            raise
-        raise ConfigError(f"{address.decided_by}: {error}") from None

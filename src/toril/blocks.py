@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from toril.engine.open import Opening, open_engine, parse_url
+from toril.engine.open import Opening, check_url, open_engine
 from toril.engine.protocol import Engine
 from toril.engine.sheltered import ShelteredEngine
-from toril.errors import ConfigError
 from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock
 from toril.kernel.telemetry import Telemetry
@@ -37,7 +36,7 @@ class Stores:
             "sessions": settings.sessions.url or jobs_url,
         }
         for role, url in self._urls.items():
-            self._check(role, url)
+            check_url(url, f"TORIL_{role.upper()}_URL")
 
     def of(self, role: Role) -> Opening:
         """The store of a role, opened at its first use."""
@@ -57,12 +56,6 @@ class Stores:
         redis = self._settings.redis.model_copy(update={"eviction": "allow"})
         engine = open_engine(url, telemetry=self._telemetry, redis=redis)
         return engine if engine.name == "sqlite" else ShelteredEngine(engine)
-
-    def _check(self, role: Role, url: str) -> None:
-        try:
-            parse_url(url)
-        except ConfigError as error:
-            raise ConfigError(f"TORIL_{role.upper()}_URL: {error}") from None
 
 
 class Blocks:

@@ -43,7 +43,7 @@ async def test_ten_workers_are_replaced_three_times(
     station: Station, slots: int, capsys: pytest.CaptureFixture[str]
 ) -> None:  # A07
     account = await roll_under_load(
-        station, processes=10, slots=slots, jobs=50_000, rolls=3, seconds=(0.05, 2.0 if slots == 20 else 10.0)
+        station, processes=10, slots=slots, jobs=20_000, rolls=3, seconds=(0.05, 2.0 if slots == 20 else 10.0)
     )
     with capsys.disabled():
         sys.stdout.write(f"\n{station.toril.engine.name}, 10 processes of {slots} slots: {account}\n")

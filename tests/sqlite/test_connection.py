@@ -49,6 +49,23 @@ async def test_concurrent_operations_share_transactions(tmp_path: Path) -> None:
         assert set().union(*commits) == {f"w:{n}" for n in range(100)}
 
 
+async def test_what_is_urgent_goes_before_a_long_line(tmp_path: Path) -> None:  # A03
+    order: list[int] = []
+    go = threading.Event()
+
+    def note(n: int) -> Callable[[Transaction], None]:
+        return lambda _: order.append(n)
+
+    async with writer(tmp_path / "a.db") as thread:
+        held = asyncio.create_task(thread.run(lambda _: go.wait()))
+        waiting = [asyncio.create_task(thread.run(note(n))) for n in range(1, 1001)]
+        urgent = asyncio.create_task(thread.run(note(0), urgent=True))
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(held, urgent, *waiting)
+        assert order == list(range(1001))
+
+
 async def test_a_failing_operation_fails_alone(tmp_path: Path) -> None:
     """One of many operations in a group breaks: the others are stored all the same."""
     async with writer(tmp_path / "a.db") as thread:

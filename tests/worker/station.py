@@ -96,6 +96,7 @@ async def main() -> None:
             telemetry=toril.telemetry,
             policies={"default": QueuePolicy(completed=None, failed=None)},
         )
+        toril.on_lock_lost(lambda lost: say("lost", lost.job_id, lost.running))
         toril.telemetry.subscribe(lambda _: say("up", os.getpid()), WorkerStarted)
         with StopSignals(worker.ask_to_stop):
             await worker.start()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -122,7 +123,7 @@ async def test_what_waiting_does_not_cure_ends_the_worker_with_the_reason(shop: 
 
 
 async def test_a_lost_lock_cancels_the_run_and_nothing_of_it_is_stored(shop: Workshop) -> None:  # A03
-    cancelled = asyncio.Event()
+    cancelled, elsewhere = asyncio.Event(), asyncio.Event()
 
     @shop.toril.task()
     async def long() -> None:
@@ -130,10 +131,19 @@ async def test_a_lost_lock_cancels_the_run_and_nothing_of_it_is_stored(shop: Wor
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.set()
+            # Its slot stays taken, so that this worker is not the one who takes the job again.
+            await elsewhere.wait()
             raise
 
     handle = await long.enqueue()
-    async with shop.worker(lock_ms=1_000, heartbeat_ms=250, recover_every_ms=60_000, concurrency=1) as worker:
+    options: dict[str, Any] = {
+        "lock_ms": 1_000,
+        "heartbeat_ms": 250,
+        "recover_every_ms": 60_000,
+        "concurrency": 1,
+        "grace_s": 30.0,
+    }
+    async with shop.worker(**options) as worker:
         await shop.in_state(handle.id, State.ACTIVE)
         store, now = shop.engine.jobs, shop.clock.advance("2s")
         await store.recover("default", max_stalls=5, now=now)
@@ -142,6 +152,7 @@ async def test_a_lost_lock_cancels_the_run_and_nothing_of_it_is_stored(shop: Wor
         )
         assert [job.id for job in taken.jobs] == [handle.id]
         await cancelled.wait()
+        elsewhere.set()
         [lost] = await shop.heard(JobLockLost)
         assert (lost.job_id, lost.running) == (handle.id, True)
         job = await shop.get(handle.id)

@@ -30,6 +30,29 @@ async def test_a_killed_worker_is_taken_over(station: Station) -> None:  # S0-03
     assert (job.attempts_made, job.stalls, job.starts) == (1, 1, 2)
 
 
+async def test_a_worker_that_was_frozen_finds_its_lock_lost(any_station: Station) -> None:  # A03
+    station = any_station
+    first = await station.spawn()
+    id = await station.enqueue("hold_first", "{}")
+    assert (await said(first, "started"))[1:] == [id, "1"]
+    first.send_signal(signal.SIGSTOP)
+    second = await station.spawn()
+    assert (await said(second, "started"))[1:] == [id, "2"]
+    job = await station.in_state(id, State.COMPLETED, State.FAILED)
+    first.send_signal(signal.SIGCONT)
+    # Its handler is cancelled, and what it would have said is not stored.
+    assert (await said(first, "lost"))[1:] == [id, "True"]
+    after = await station.in_state(id, State.COMPLETED, State.FAILED)
+    assert (after.result, after.worker, after.history) == (job.result, job.worker, job.history)
+    assert (after.result, after.attempts_made, after.stalls, after.starts) == (f'"{second.pid}"', 1, 1, 2)
+    # It goes on as any other worker does.
+    second.terminate()
+    await second.communicate()
+    more = await station.enqueue("count", '{"number":7}')
+    assert (await said(first, "ran"))[1:] == ["7"]
+    assert (await station.in_state(more, State.COMPLETED)).result == "7"
+
+
 async def test_two_processes_share_a_file_and_nothing_runs_twice(station: Station) -> None:  # S0-21
     children = [await station.spawn(), await station.spawn()]
     for child in children:

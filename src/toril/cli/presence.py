@@ -19,6 +19,7 @@ class WorkerInfo:
     running: tuple[str, ...] = ()
     started: int = 0
     beat: int = 0
+    stopping: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -41,6 +42,7 @@ def _read(entry: dict[str, Any]) -> WorkerInfo:
         running=_words(entry.get("running")),
         started=_whole(entry.get("started")),
         beat=_whole(entry.get("beat")),
+        stopping=entry.get("stopping") is True,
     )
 
 

@@ -174,7 +174,7 @@ def worker_table(workers: list[WorkerInfo], now: int) -> Table:
     table.add_column("STARTED", no_wrap=True)
     table.add_column("HEARTBEAT", no_wrap=True)
     for one in workers:
-        busy = f"{len(one.running)}/{one.concurrency}"
+        busy = f"{len(one.running)}/{one.concurrency}{' stopping' if one.stopping else ''}"
         queues = plain(", ".join(one.queues))
         table.add_row(plain(one.id), str(one.pid), busy, queues, ago(one.started, now), ago(one.beat, now))
     return table

@@ -82,6 +82,16 @@ def open_spool(url: str, *, target: str, limit: int) -> Spool:
     return SqliteSpool(address.path, target=target, limit=limit)
 
 
+def check_url(url: str, source: str | None) -> None:
+    """Raise ConfigError for a URL that is wrong; `source` is the variable that it comes from, if any."""
+    try:
+        parse_url(url)
+    except ConfigError as error:
+        if source is None:
+            raise
+        raise ConfigError(f"{source}: {error}") from None
+
+
 def parse_url(url: str) -> SqliteAddress | RedisUrl:
     """What a URL asks for. Raises ConfigError, without showing a password."""
     shown = redacted(url)

@@ -42,6 +42,11 @@ class _Request(NamedTuple):
     asked: float
 
 
+class _Look:
+    """In the line: there is, or was, something urgent."""
+
+
+_LOOK = _Look()
 _Answer = tuple[_Request, Any, Exception | None]
 
 
@@ -95,7 +100,8 @@ class SqliteThread:
         self._write = write
         self._ticket = ticket
         self._on_commit = on_commit
-        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[_Request | _Look | None] = queue.SimpleQueue()
+        self._urgent: deque[_Request] = deque()
         self._put_off: deque[_Request | None] = deque()
         self._closing = threading.Lock()
         self._closed = False
@@ -107,16 +113,21 @@ class SqliteThread:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, operation: Callable[[Transaction], T]) -> T:
-        """Run an operation. When this returns, its changes are committed. Raises EngineError, or what the operation
-        raises.
+    async def run(self, operation: Callable[[Transaction], T], *, urgent: bool = False) -> T:
+        """Run an operation, an urgent one before all that are not. When this returns, its changes are committed. Raises
+        EngineError, or what the operation raises.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         with self._closing:
             if self._closed:
                 raise EngineClosed(f"{self._location}: the engine is closed. Start it again, or call before closing.")
-            self._requests.put(_Request(operation, loop, future, time.monotonic()))
+            request = _Request(operation, loop, future, time.monotonic())
+            if urgent:
+                self._urgent.append(request)
+                self._requests.put(_LOOK)
+            else:
+                self._requests.put(request)
         return await future
 
     def close(self) -> None:
@@ -134,7 +145,7 @@ class SqliteThread:
     def _work(self) -> None:
         more = True
         while more:
-            request = self._put_off.popleft() if self._put_off else self._requests.get()
+            request = self._next(wait=True)
             if request is None:
                 break
             if self._write:
@@ -144,6 +155,17 @@ class SqliteThread:
         self._connection.close()
         if self._ticket is not None:
             self._ticket.close()
+
+    def _next(self, *, wait: bool) -> _Request | None:
+        """The next request, None when the thread is to end. Raises queue.Empty."""
+        while True:
+            if self._urgent:
+                return self._urgent.popleft()
+            if self._put_off:
+                return self._put_off.popleft()
+            request = self._requests.get(wait)
+            if not isinstance(request, _Look):
+                return request
 
     def _group(self, first: _Request) -> bool:
         """Run `first` and what has gathered behind it in one transaction. False when the thread is to end."""
@@ -158,7 +180,7 @@ class SqliteThread:
             answers.append((first, first.operation(transaction), None))
             while len(requests) < _MOST_OPERATIONS and time.monotonic() < deadline:
                 try:
-                    request = self._put_off.popleft() if self._put_off else self._requests.get_nowait()
+                    request = self._next(wait=False)
                 except queue.Empty:
                     break
                 if request is None:
@@ -222,10 +244,14 @@ class SqliteThread:
         """What else has waited for long enough: it must not wait as long again, one after the other."""
         with contextlib.suppress(queue.Empty):
             while True:
-                self._put_off.append(self._requests.get_nowait())
+                request = self._requests.get_nowait()
+                if not isinstance(request, _Look):
+                    self._put_off.append(request)
         now = time.monotonic()
         overdue = [one for one in self._put_off if one is not None and self._deadline(one) <= now]
         self._put_off = deque(one for one in self._put_off if one is None or self._deadline(one) > now)
+        while self._urgent and self._deadline(self._urgent[0]) <= now:
+            overdue.append(self._urgent.popleft())
         return overdue
 
     def _roll_back(self, begun: bool) -> None:

@@ -107,7 +107,8 @@ class SqliteJobStore:
         return exchanged
 
     async def renew(self, locks: Sequence[Lock], *, lock_ms: int, now: int) -> Renewed:
-        return await self._writer.run(functools.partial(_renew, locks=locks, lock_ms=lock_ms, now=now))
+        # Before everything that waits: behind a long line of other writes locks would run out.
+        return await self._writer.run(functools.partial(_renew, locks=locks, lock_ms=lock_ms, now=now), urgent=True)
 
     async def recover(self, queue: str, *, max_stalls: int, now: int, limit: int = 1000) -> Recovered:
         return await self._writer.run(
