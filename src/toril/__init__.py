@@ -36,6 +36,8 @@ from toril.jobs.unique import Unique
 from toril.kernel.telemetry import JobLockLost
 from toril.ratelimit.decision import Decision
 from toril.ratelimit.limits import Limit
+from toril.realtime.channel import Channel
+from toril.realtime.messages import ChannelMessage, ChannelResync
 from toril.scheduling.schedules import Schedules
 from toril.settings import Settings
 from toril.tasks.call import Call
@@ -50,6 +52,9 @@ from toril.worker.worker import Worker
 __all__ = [
     "AppStats",
     "Call",
+    "Channel",
+    "ChannelMessage",
+    "ChannelResync",
     "ChildJobs",
     "ConfigError",
     "Context",

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal, TypeVar, overload
+
+from pydantic import TypeAdapter
 
 from toril.engine.open import Opening, check_url, open_engine
 from toril.engine.protocol import Engine
 from toril.engine.sheltered import ShelteredEngine
 from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock
+from toril.kernel.durations import Duration
 from toril.kernel.telemetry import Telemetry
 from toril.ratelimit.limits import Algorithm, Limit, Limits, OnOutage
+from toril.realtime.channel import Channel
+from toril.realtime.name import ChannelName
+from toril.realtime.realtime import Realtime
 from toril.settings import Settings
+
+M = TypeVar("M")
 
 Role = Literal["cache", "limits", "sessions"]
 OpenEngine = Callable[[], Awaitable[Engine]]
@@ -85,6 +93,7 @@ class Blocks:
             on_outage=settings.limits.on_outage,
             timeout_s=settings.limits.timeout,
         )
+        self.realtime = Realtime(jobs, clock=clock, settings=settings.realtime, blocking=blocking)
 
     def limit(
         self,
@@ -104,5 +113,57 @@ class Blocks:
         """
         return self.limits.limit(name, rate, algorithm=algorithm, burst=burst, shadow=shadow, on_outage=on_outage)
 
+    @overload
+    def channel(
+        self,
+        name: str,
+        *,
+        event: str = "message",
+        history: int | None = None,
+        ttl: Duration | None = None,
+        presence: bool = False,
+    ) -> Channel[Any]: ...
+
+    @overload
+    def channel(
+        self,
+        name: str,
+        message: type[M],
+        *,
+        event: str = "message",
+        history: int | None = None,
+        ttl: Duration | None = None,
+        presence: bool = False,
+    ) -> Channel[M]: ...
+
+    def channel(
+        self,
+        name: str,
+        message: Any = Any,
+        *,
+        event: str = "message",
+        history: int | None = None,
+        ttl: Duration | None = None,
+        presence: bool = False,
+    ) -> Channel[Any]:
+        """A channel of messages, to publish to and to listen to.
+
+        `name` may have fields, which `of` fills in: `toril.channel("code-gen:{job_id}", Progress).of(job_id=job.id)`.
+        `message` is the type of its messages. `history` is how many of them are kept for those who come back
+        (TORIL_REALTIME_HISTORY), `ttl` how long after the last one (TORIL_REALTIME_TTL). Server-sent events of it are
+        called `event`. `presence` counts who listens. Raises ConfigError.
+        """
+        return Channel(
+            self.realtime,
+            ChannelName(name),
+            TypeAdapter(message),
+            event=event,
+            history=self.settings.realtime.history if history is None else history,
+            ttl=self.settings.realtime.ttl if ttl is None else ttl,
+            presence=presence,
+        )
+
     async def _close_blocks(self) -> None:
+        """Let blocks end what they do in the running event loop, before their stores are closed."""
         await self.limits.close()
+        await self.realtime.close()

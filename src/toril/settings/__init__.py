@@ -6,7 +6,7 @@ names the variable.
 """
 
 from toril.settings.address import UNSET, Address, store_address
-from toril.settings.blocks import CacheSettings, LimitSettings, SessionSettings
+from toril.settings.blocks import CacheSettings, LimitSettings, RealtimeSettings, SessionSettings
 from toril.settings.whole import SECTIONS, Settings, unknown_variables, variables
 from toril.settings.work import DEFAULT_URL, JobSettings, RedisSettings, WorkerSettings
 
@@ -18,6 +18,7 @@ __all__ = [
     "CacheSettings",
     "JobSettings",
     "LimitSettings",
+    "RealtimeSettings",
     "RedisSettings",
     "SessionSettings",
     "Settings",

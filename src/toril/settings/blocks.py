@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from toril.settings.section import Seconds, Section
+from toril.settings.section import Bytes, Seconds, Section
 
 
 class CacheSettings(Section):
@@ -38,3 +38,21 @@ class SessionSettings(Section):
     model_config = SettingsConfigDict(env_prefix="TORIL_SESSIONS_")
 
     url: str | None = Field(default=None, description="where sessions are stored; where jobs are, if unset")
+
+
+class RealtimeSettings(Section):
+    """`TORIL_REALTIME_…`: channels of messages to browsers and others who listen."""
+
+    model_config = SettingsConfigDict(env_prefix="TORIL_REALTIME_")
+
+    history: int = Field(default=100, ge=1, description="how many messages of a channel are kept for who comes back")
+    ttl: Seconds = Field(default=3600.0, gt=0, description="how long a channel is kept after its last message")
+    message_limit: Bytes = Field(default=256 * 1024, description="most bytes of a message as JSON")
+    buffer: int = Field(
+        default=1000, ge=1, description="how many messages may wait for one slow listener before it is told to resync"
+    )
+    buffer_bytes: Bytes = Field(default=4 * 1024 * 1024, description="as `buffer`, in bytes")
+    heartbeat: Seconds = Field(default=15.0, gt=0, description="how often a silent stream gives a sign of life")
+    longest_stream: Seconds = Field(
+        default=600.0, gt=0, description="how long a stream lasts before its client has to come again"
+    )

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from toril.settings.blocks import CacheSettings, LimitSettings, SessionSettings
+from toril.settings.blocks import CacheSettings, LimitSettings, RealtimeSettings, SessionSettings
 from toril.settings.section import Section
 from toril.settings.work import JobSettings, RedisSettings, WorkerSettings
 
@@ -29,6 +29,7 @@ class Settings(Section):
     cache: CacheSettings = Field(default_factory=CacheSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     sessions: SessionSettings = Field(default_factory=SessionSettings)
+    realtime: RealtimeSettings = Field(default_factory=RealtimeSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -38,6 +39,7 @@ SECTIONS: dict[str, type[Section]] = {
     "Cache": CacheSettings,
     "Rate limits": LimitSettings,
     "Sessions": SessionSettings,
+    "Channels": RealtimeSettings,
 }
 """Every section, by its title in the reference."""
 

@@ -1,4 +1,4 @@
-"""Toril over HTTP: `jobs_api` and `health_api` for FastAPI, and who may use them.
+"""Toril over HTTP: `jobs_api`, `channel_api` and `health_api` for FastAPI, and who may use them.
 
 Needs the extra `web`: pip install "toril[web]".
 """
@@ -6,6 +6,7 @@ Needs the extra `web`: pip install "toril[web]".
 from toril.web.access import Gate
 from toril.web.api.router import jobs_api
 from toril.web.auth import Auth, ClaimHas, Identity, JWTAuth
+from toril.web.channels.api import JobOwner, channel_api, everybody
 from toril.web.health import health_api
 from toril.web.middleware.ratelimit import RateLimitMiddleware, rate_limited
 from toril.web.mounts import check_bind
@@ -18,8 +19,11 @@ __all__ = [
     "Gate",
     "Identity",
     "JWTAuth",
+    "JobOwner",
     "RateLimitMiddleware",
+    "channel_api",
     "check_bind",
+    "everybody",
     "health_api",
     "jobs_api",
     "rate_limited",

@@ -95,13 +95,14 @@ class HealthApi:
         return LiveAnswer()
 
     async def ready(self, response: Response) -> ReadyAnswer:
-        """Whether the store answers, and no worker in this process is about to stop."""
+        """Whether the store answers, channels that are listened to can be read, and no worker here is stopping."""
         now = self._monotonic()
         if self._seen is None or now - self._seen[0] >= KEPT_S:
             # Set before asking: probes that come meanwhile are answered with the last look, not with one more.
             self._seen = (now, self._seen[1] if self._seen else True)
             self._seen = (now, (await self._look()).ok)
-        ok = self._seen[1] and not self._toril.is_stopping
+        # Who listens through this process hears nothing while its subscription fails.
+        ok = self._seen[1] and not self._toril.is_stopping and not self._toril.realtime.status().failing_s
         response.status_code = 200 if ok else 503
         return ReadyAnswer(status="ready" if ok else "unavailable")
 
@@ -117,7 +118,7 @@ class HealthApi:
             mode=self._toril.engine.name,
             connected=found.ok,
             round_trip_ms=found.round_trip_ms,
-            detail=jsonable_encoder(found.detail),
+            detail=jsonable_encoder({**found.detail, "realtime": self._toril.realtime.status()._asdict()}),
             error=error,
             workers=list(workers),
         )

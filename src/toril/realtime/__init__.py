@@ -1,0 +1,1 @@
+"""Channels: typed messages to everybody who listens, on any machine, with replay."""

@@ -1,0 +1,1 @@
+"""Channels over HTTP: server-sent events and WebSockets."""
