@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from toril.app import Toril
-from toril.cli import checks, redis_checks, spool
+from toril.cli import block_checks, checks, redis_checks, spool
 from toril.cli.checks import Check, Level
 from toril.cli.loading import load_app
 from toril.cli.options import AppOption, JsonOption, UrlOption
@@ -129,6 +129,7 @@ async def _open_checks(toril: Toril, database: Path | None) -> AsyncIterator[Che
         yield check
     for one in queues:
         yield await checks.queue(engine, one, workers, now)
+    yield await block_checks.channels(engine, now)
 
 
 def _store(health: Health) -> Check:
