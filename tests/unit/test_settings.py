@@ -57,6 +57,13 @@ TABLE: list[tuple[str, str, str, str, Any]] = [
     ("TORIL_LIMITS_TIMEOUT", "200ms", "limits", "timeout", 0.2),
     ("TORIL_LIMITS_ON_OUTAGE", "closed", "limits", "on_outage", "closed"),
     ("TORIL_SESSIONS_URL", "sqlite:///sessions.db", "sessions", "url", "sqlite:///sessions.db"),
+    ("TORIL_REALTIME_HISTORY", "7", "realtime", "history", 7),
+    ("TORIL_REALTIME_TTL", "2h", "realtime", "ttl", 7200.0),
+    ("TORIL_REALTIME_MESSAGE_LIMIT", "1MiB", "realtime", "message_limit", 1024 * 1024),
+    ("TORIL_REALTIME_BUFFER", "50", "realtime", "buffer", 50),
+    ("TORIL_REALTIME_BUFFER_BYTES", "1MiB", "realtime", "buffer_bytes", 1024 * 1024),
+    ("TORIL_REALTIME_HEARTBEAT", "20s", "realtime", "heartbeat", 20.0),
+    ("TORIL_REALTIME_LONGEST_STREAM", "1h", "realtime", "longest_stream", 3600.0),
 ]
 
 
