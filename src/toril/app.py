@@ -290,15 +290,17 @@ class Toril(Blocks):
         concurrency: int | None = None,
         *,
         shutdown_timeout: Duration | None = None,
+        eco: bool | None = None,
         name: str | None = None,
     ) -> Worker:
         """A worker, to be used as `async with toril.worker(): …`; by default for the queues of all tasks, with the
-        slots of TORIL_WORKER_CONCURRENCY and the patience of TORIL_WORKER_SHUTDOWN_TIMEOUT. `name` is the begin of its
-        id. Raises ConfigError when there is no queue to serve.
+        slots of TORIL_WORKER_CONCURRENCY and the patience of TORIL_WORKER_SHUTDOWN_TIMEOUT. `eco` is for a Redis whose
+        commands are counted, TORIL_WORKER_ECO by default. `name` is the begin of its id. Raises ConfigError when there
+        is no queue to serve.
         """
         self.discover()
         names = sorted(self.registry.queues()) if queues is None else [check_name(one, "queue") for one in queues]
-        options = options_of(self.settings, concurrency, shutdown_timeout)
+        options = options_of(self.settings, concurrency, shutdown_timeout, eco)
         worker = self._worker_at(
             self._opening, names, options, name, resume=None if self._refuge is None else self._refuge.resume
         )

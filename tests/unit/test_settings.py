@@ -26,6 +26,7 @@ TABLE: list[tuple[str, str, str, str, Any]] = [
     ("TORIL_WORKER_MAX_STALLS", "0", "worker", "max_stalls", 0),
     ("TORIL_WORKER_SHUTDOWN_TIMEOUT", "2m", "worker", "shutdown_timeout", 120.0),
     ("TORIL_WORKER_POLL", "1s", "worker", "poll", 1.0),
+    ("TORIL_WORKER_ECO", "true", "worker", "eco", True),
     ("TORIL_WORKER_UNKNOWN", "fail", "worker", "unknown", "fail"),
     ("TORIL_WORKER_PROCESSES", "2", "worker", "processes", 2),
     ("TORIL_WORKER_MAX_JOBS", "1000", "worker", "max_jobs", 1000),

@@ -41,7 +41,9 @@ class FaultyStore:
 def with_faults(engine: Engine) -> tuple[Engine, FaultyStore]:
     """The same engine with a `FaultyStore` for its jobs."""
     store = FaultyStore(engine.jobs)
-    parts = {name: getattr(engine, name) for name in ("inspect", "keyvalue", "bus", "flows", "name", "location")}
+    parts = {
+        name: getattr(engine, name) for name in ("inspect", "keyvalue", "bus", "flows", "leases", "name", "location")
+    }
     return cast(Engine, SimpleNamespace(jobs=store, **parts)), store
 
 

@@ -53,6 +53,24 @@ async def test_a_worker_that_was_frozen_finds_its_lock_lost(any_station: Station
     assert (await station.in_state(more, State.COMPLETED)).result == "7"
 
 
+@pytest.mark.timeout(60)
+async def test_a_stopped_worker_that_wakes_does_no_harm(station: Station) -> None:  # A02
+    # S0-26
+    first = await station.spawn()
+    id = await station.enqueue("hold", '{"seconds":1}')
+    await said(first, "started")
+    first.send_signal(signal.SIGSTOP)
+    second = await station.spawn()
+    assert (await said(second, "started"))[1:] == [id, "2"]
+    first.send_signal(signal.SIGCONT)
+    job = await station.in_state(id, State.COMPLETED, State.FAILED)
+    assert (job.state, job.result, job.starts, job.stalls) == (State.COMPLETED, f'"{second.pid}"', 2, 1)
+    # Both go on to work, whoever of them maintains the queue now.
+    others = [await station.enqueue("count", f'{{"number":{number}}}') for number in range(20)]
+    for other in others:
+        assert (await station.in_state(other, State.COMPLETED, State.FAILED)).starts == 1
+
+
 async def test_two_processes_share_a_file_and_nothing_runs_twice(station: Station) -> None:  # S0-21
     children = [await station.spawn(), await station.spawn()]
     for child in children:

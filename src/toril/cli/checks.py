@@ -20,8 +20,9 @@ from toril.kernel.durations import human
 _LITTLE_SPACE = 1_000_000_000
 _NO_SPACE = 50_000_000
 _BIG_WAL = 256 * 1024 * 1024
-# A heartbeat comes every 5 s and its entry lives for three of them.
-_LATE_BEAT_MS = 10_000
+# A beat tells when the next one comes; this much later something is wrong.
+_LATE_MS = 5_000
+_BEAT_MS = 5_000
 _OVERDUE_MS = 60_000
 _AHEAD_MS = 60_000
 # Locks last 15 s and are looked after every 10 s: after this a job of a vanished worker should be back in line.
@@ -100,7 +101,7 @@ def alive(workers: Sequence[WorkerInfo], queues: Sequence[QueueInfo], now: int) 
             f"{one.id} on {one.host} (pid {one.pid}): {len(one.running)}/{one.concurrency} slots busy, "
             f"queues {', '.join(one.queues)}, heartbeat {ago(one.beat, now)}" + (f", runs {running}" if running else "")
         )
-        if now - one.beat > _LATE_BEAT_MS:
+        if now - one.beat > (one.every or _BEAT_MS) + _LATE_MS:
             todo = f"look whether process {one.pid} hangs or is stopped; its jobs are taken over when their locks end"
             yield Check("worker", Level.WARN, found, todo)
         else:

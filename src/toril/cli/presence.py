@@ -9,7 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerInfo:
-    """One live worker. `started` and `beat` are wall times in milliseconds, `running` ids of jobs."""
+    """One live worker. `started` and `beat` are wall times in milliseconds, `every` is how many milliseconds after that
+    beat the next one comes, `running` are ids of jobs.
+    """
 
     id: str
     host: str = ""
@@ -20,6 +22,7 @@ class WorkerInfo:
     started: int = 0
     beat: int = 0
     stopping: bool = False
+    every: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -43,6 +46,7 @@ def _read(entry: dict[str, Any]) -> WorkerInfo:
         started=_whole(entry.get("started")),
         beat=_whole(entry.get("beat")),
         stopping=entry.get("stopping") is True,
+        every=_whole(entry.get("every")),
     )
 
 

@@ -56,6 +56,10 @@ Patience = Annotated[
     typer.Option("--shutdown-timeout", metavar="DURATION", help='How long running jobs may go on, such as "30s".'),
 ]
 Name = Annotated[str | None, typer.Option("--name", help="Begin of the worker's id; else the host's name.")]
+Eco = Annotated[
+    bool | None,
+    typer.Option("--eco/--no-eco", help="Ask the store as little as possible while idle; else TORIL_WORKER_ECO."),
+]
 MaxJobs = Annotated[
     int | None, typer.Option("--max-jobs", min=1, help="Replace a process by a fresh one after so many runs of jobs.")
 ]
@@ -77,6 +81,7 @@ def worker(
     concurrency: Concurrency = None,
     queues: Queues = None,
     shutdown_timeout: Patience = None,
+    eco: Eco = None,
     name: Name = None,
     max_jobs: MaxJobs = None,
     max_age: MaxAge = None,
@@ -107,7 +112,7 @@ def worker(
             "in Toril(imports=[…])."
         )
     if tether is not None or not (processes > 1 or limits.any or reload):
-        run(_serve(toril, given, concurrency, patience, name, tether, limits))
+        run(_serve(toril, given, concurrency, patience, eco, name, tether, limits))
         return
     changes = watching(reload_dir or [Path.cwd()]) if reload else None
     _needs_shared_store(toril)
@@ -122,7 +127,8 @@ def worker(
         "--max-rss": max_rss,
         "--log-level": log_level.value,
     }
-    command = worker_command(str(app), *_words(options))
+    flags = () if eco is None else ("--eco" if eco else "--no-eco",)
+    command = worker_command(str(app), *_words(options), *flags)
     limit_s = toril.settings.worker.shutdown_timeout if patience is None else patience
     raise typer.Exit(
         run_processes(command, processes, shutdown_timeout_s=limit_s, telemetry=toril.telemetry, changes=changes)
@@ -155,11 +161,12 @@ async def _serve(
     queues: list[str] | None,
     concurrency: int | None,
     patience: float | None,
+    eco: bool | None,
     name: str | None,
     tether: Tether | None,
     limits: WearLimits,
 ) -> None:
-    one = toril.worker(queues, concurrency, shutdown_timeout=patience, name=name)
+    one = toril.worker(queues, concurrency, shutdown_timeout=patience, eco=eco, name=name)
     asked: list[bool] = []
 
     def stop(*, now: bool = False) -> None:

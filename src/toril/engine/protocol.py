@@ -11,6 +11,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.leases import LeaseStore
 from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 
@@ -76,6 +77,9 @@ class Engine(Protocol):
 
     @property
     def limits(self) -> LimitStore: ...
+
+    @property
+    def leases(self) -> LeaseStore: ...
 
     async def start(self) -> None:
         """Open the store, check it, bring its schema up to date. Starting twice is once."""

@@ -20,6 +20,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import LONG_MEMORY_MS, Added, JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.leases import LeaseStore
 from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Engine, Health
@@ -85,6 +86,7 @@ class ShelteredEngine:
                 ("flows", FlowStore),
                 ("channels", ChannelStore),
                 ("limits", LimitStore),
+                ("leases", LeaseStore),
             )
         }
 
@@ -119,6 +121,10 @@ class ShelteredEngine:
     @property
     def limits(self) -> LimitStore:
         return self.inner.limits if self._started else cast(LimitStore, self._late["limits"])
+
+    @property
+    def leases(self) -> LeaseStore:
+        return self.inner.leases if self._started else cast(LeaseStore, self._late["leases"])
 
     @property
     def is_away(self) -> bool:

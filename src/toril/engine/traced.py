@@ -14,6 +14,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.leases import LeaseStore
 from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Engine, Health
@@ -63,6 +64,10 @@ class TracedEngine:
     @property
     def limits(self) -> LimitStore:
         return cast(LimitStore, self._port("limits", LimitStore, self.inner.limits))
+
+    @property
+    def leases(self) -> LeaseStore:
+        return cast(LeaseStore, self._port("leases", LeaseStore, self.inner.leases))
 
     async def start(self) -> None:
         await _traced("engine", "start", self.inner.start, self._telemetry)()

@@ -29,7 +29,10 @@ class WorkerSettings(Section):
     shutdown_timeout: Seconds = Field(
         default=30.0, description="how long running jobs may go on after a stop was asked for"
     )
-    poll: Seconds = Field(default=5.0, gt=0, description="how often an idle worker looks by itself")
+    poll: Seconds = Field(default=20.0, gt=0, description="how often an idle worker looks by itself")
+    eco: bool = Field(
+        default=False, description="whether an idle worker asks as little of its store as it can (metered Redis)"
+    )
     unknown: Literal["snooze", "fail"] = Field(
         default="snooze",
         description="what becomes of a job whose task is not registered: wait for a worker that knows it, or fail",

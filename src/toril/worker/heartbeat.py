@@ -56,6 +56,8 @@ class Heartbeat:
         self._is_stopping = is_stopping
         self._outage = Outage(worker, telemetry)
         self._began_ms = clock.now_ms()
+        self._shows_jobs = False
+        self._show_at = 0.0
         self._main = asyncio.get_running_loop()
         self._main_thread = threading.get_ident()
         self._answered = time.monotonic()
@@ -117,7 +119,8 @@ class Heartbeat:
                 # Locks of the other queues have been renewed; those of a part that is away have their next turn.
                 with suppress(EngineUnavailable):
                     await self._outage.endure("heartbeat", self._renew, parts=False)
-                await self._outage.endure("heartbeat", self._show)
+                if self._is_to_be_seen():
+                    await self._outage.endure("heartbeat", self._show)
                 wait_s = every_s
             except EngineError as error:
                 # Whatever it is, giving up would lose every lock.
@@ -138,21 +141,33 @@ class Heartbeat:
         if answer.cancelled:
             self._tell(self._runs.cancel_requested, answer.cancelled)
 
+    def _is_to_be_seen(self) -> bool:
+        """With every beat while jobs run or are to end, and once after the last; now and then when nothing happens."""
+        busy = self._shows_jobs or self._is_stopping() or bool(self._runs.locks())
+        return busy or time.monotonic() >= self._show_at
+
     async def _show(self) -> None:
-        now = self._clock.now_ms()
+        now, options = self._clock.now_ms(), self._options
+        running = [lock.id for lock in self._runs.locks()[:MOST_RUNNING_SHOWN]]
+        every_ms = options.heartbeat_ms if running else options.idle_beat_ms
         entry = {
             "id": self._worker,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "queues": list(self._queues),
             "concurrency": self._options.concurrency,
-            "running": [lock.id for lock in self._runs.locks()[:MOST_RUNNING_SHOWN]],
+            "running": running,
             "started": self._began_ms,
             "beat": now,
             "stopping": self._is_stopping(),
+            "every": every_ms,
         }
         item = (PRESENCE_PREFIX + self._worker, codec.encode(entry).encode())
-        await self._engine.keyvalue.set([item], ttl_ms=3 * self._options.heartbeat_ms, now=now)
+        ttl_ms = 3 * every_ms if running else 2 * every_ms + 2 * options.heartbeat_ms
+        await self._engine.keyvalue.set([item], ttl_ms=ttl_ms, now=now)
+        self._shows_jobs = bool(running)
+        # Beats come a little late: half of one early is still the right one.
+        self._show_at = time.monotonic() + (every_ms - options.heartbeat_ms / 2) / 1000
 
     async def _watch(self) -> None:
         """Ask the worker's loop for a sign every now and then. Told once per episode."""

@@ -30,7 +30,9 @@ class OpeningWorker(Worker):
             await self._resume()
 
 
-def options_of(settings: Settings, concurrency: int | None, shutdown_timeout: Duration | None) -> WorkerOptions:
+def options_of(
+    settings: Settings, concurrency: int | None, shutdown_timeout: Duration | None, eco: bool | None = None
+) -> WorkerOptions:
     """What the settings say, but for what is given. Raises ConfigError."""
     worker = settings.worker
     patience = worker.shutdown_timeout if shutdown_timeout is None else seconds(shutdown_timeout, "shutdown_timeout")
@@ -42,6 +44,7 @@ def options_of(settings: Settings, concurrency: int | None, shutdown_timeout: Du
         max_stalls=worker.max_stalls,
         shutdown_timeout_s=patience,
         poll_s=worker.poll,
+        eco=worker.eco if eco is None else eco,
         unknown=worker.unknown,
         processes=worker.processes,
         result_limit=settings.jobs.result_limit,

@@ -13,6 +13,17 @@ from toril.jobs.options import Keep
 DAY_S = 86_400.0
 MOST_JOBS_PER_CALL = 1_000
 MOST_BYTES_PER_CALL = 4 * 1024 * 1024
+LISTEN_S = 40.0
+IDLE_BEATS = 5
+# In recover_every_ms: ten minutes and an hour by default.
+CHORES = 60
+ECO_CHORES = 360
+# In the time after which a job of a vanished worker is to be back in line: 20 and 30 seconds by default.
+LOOK = 0.8
+ECO_LOOK = 1.2
+ECO_LOOK_FOR_DUE_S = 600.0
+ECO_LISTEN_S = 120.0
+ECO_IDLE_BEAT_MS = 280_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +46,11 @@ class WorkerOptions:
     life · heartbeat_ms: how often locks are renewed · recover_every_ms: how often jobs of vanished workers are looked
     for · max_stalls: how often a job may lose its worker before it fails · shutdown_timeout_s: how long running jobs
     may go on after a stop was asked for · grace_s: how long a handler may clean up after it was told to stop ·
-    poll_s: how often an idle worker looks by itself · unknown: what becomes of a job whose task is not registered:
-    `snooze` waits `unknown_after_s` for a worker that knows it, `fail` fails it at once · result_limit: most bytes of a
-    result · processes: most processes for `pool="process"`, None is one per core · blocked_after_s: how long a
-    handler may block the event loop before that is reported · hand_in_timeout_s: how long `stop` tries to hand in
-    outcomes when the store is away.
+    poll_s: how often an idle worker looks by itself · eco: whether an idle worker asks as little of the store as it can
+    · unknown: what becomes of a job whose task is not registered: `snooze` waits `unknown_after_s` for a worker that
+    knows it, `fail` fails it at once · result_limit: most bytes of a result · processes: most processes for
+    `pool="process"`, None is one per core · blocked_after_s: how long a handler may block the event loop before that is
+    reported · hand_in_timeout_s: how long `stop` tries to hand in outcomes when the store is away.
     """
 
     concurrency: int = 5
@@ -50,7 +61,8 @@ class WorkerOptions:
     max_stalls: int = 2
     shutdown_timeout_s: float = 30.0
     grace_s: float = 1.0
-    poll_s: float = 5.0
+    poll_s: float = 20.0
+    eco: bool = False
     unknown: Literal["snooze", "fail"] = "snooze"
     unknown_snooze_s: float = 30.0
     unknown_after_s: float = 600.0
@@ -77,6 +89,43 @@ class WorkerOptions:
             raise ConfigError(f"unknown: expected 'snooze' or 'fail', got {self.unknown!r}.")
         if self.processes is not None and self.processes < 1:
             raise ConfigError(f"processes: expected a whole number from 1 on, got {self.processes!r}.")
+
+    @property
+    def look_s(self) -> float:
+        """How often an idle worker looks whether a wake-up was missed or jobs have lost their worker.
+
+        A job that was not there at the last look loses its lock no sooner than a lock time after it: for its worker's
+        death to be noticed within lock_ms and recover_every_ms it is enough to look somewhat more often than that.
+        """
+        after_s = (self.lock_ms + self.recover_every_ms) / 1000
+        return max(self.poll_s, ECO_LOOK * after_s) if self.eco else min(self.poll_s, LOOK * after_s)
+
+    @property
+    def look_for_due_s(self) -> float:
+        """How often it looks for delayed jobs that only a vanished worker knew of."""
+        return ECO_LOOK_FOR_DUE_S if self.eco else 0.0
+
+    @property
+    def listen_s(self) -> float:
+        """How long it waits for a wake-up at a time."""
+        return ECO_LISTEN_S if self.eco else LISTEN_S
+
+    @property
+    def idle_beat_ms(self) -> int:
+        """How often an idle worker shows itself. Some milliseconds less than one would think: connections that say
+        nothing for longer are asked whether they live.
+        """
+        return ECO_IDLE_BEAT_MS if self.eco else IDLE_BEATS * self.heartbeat_ms
+
+    @property
+    def chores_every_ms(self) -> int:
+        """How often a quiet queue is looked after: jobs that grew too old, schedules that have lost their run."""
+        return (ECO_CHORES if self.eco else CHORES) * self.recover_every_ms
+
+    @property
+    def lease_ms(self) -> int:
+        """How long the maintenance of a queue belongs to a worker that does not renew it."""
+        return self.recover_every_ms
 
     @property
     def process_count(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from toril.engine.ports.jobs import Code, Exchanged, Finish, JobStore, Lock
+from toril.engine.ports.jobs import Code, Exchanged, Finish, JobStore, Lock, Outlook
 from toril.errors import EngineUnavailable
 from toril.jobs.model import TakenJob
 from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Parked, Released, Retry, Snooze
@@ -23,6 +23,8 @@ from toril.worker.slots import Slots
 
 # How soon a worker that runs jobs looks whether a cancellation was requested.
 LOOK_EVERY_S = 0.5
+# How soon a worker whom a limit stops looks whether somebody has changed it.
+LOOK_AT_LIMITS_S = 5.0
 CHILD_FAILED = "a child of the job failed"
 
 
@@ -121,15 +123,24 @@ class Pump:
 
     async def listen(self) -> None:
         """Wait for work whenever the queue is idle."""
-        store, poll_s = self._bench.store, self._bench.options.poll_s
+        store, listen_s = self._bench.store, self._bench.options.listen_s
         while True:
             await self._idle.wait()
             self._idle.clear()
-            await self._bench.outage.endure("listen", lambda: store.wait_for_work([self.queue], timeout=poll_s))
-            if self.closing:
-                return
-            self._woken = self.hungry = True
-            self.wake()
+            while not await self._bench.outage.endure(
+                "listen", lambda: store.wait_for_work([self.queue], timeout=listen_s)
+            ):
+                if self.closing:
+                    return
+            self._ask()
+
+    def notice(self, outlook: Outlook) -> None:
+        """What somebody saw who looked by itself: a wake-up may have been missed, or died with who had it."""
+        due = outlook.next_due_ms
+        if outlook.in_line or (due is not None and due <= self._bench.clock.now_ms()):
+            self._ask()
+        elif due is not None and (self._due_timer is None or self._due_at is None or due < self._due_at):
+            self._wait_for_due(due)
 
     # one exchange
 
@@ -352,7 +363,11 @@ class Pump:
 
     def _due(self) -> None:
         self._due_timer = None
-        if self._limit_timer is None:
+        self._ask()
+
+    def _ask(self) -> None:
+        """Ask for jobs, unless a limit has to be waited for anyway."""
+        if self._limit_timer is None and not self.closing:
             self._woken = self.hungry = True
             self.wake()
 
@@ -364,13 +379,12 @@ class Pump:
             self.hungry = True
         if limited_ms > 0:
             self.hungry = False
-            wait_s = min(limited_ms / 1000, self._bench.options.poll_s)
+            wait_s = min(limited_ms / 1000, self._bench.options.poll_s, LOOK_AT_LIMITS_S)
             self._limit_timer = self._loop.call_later(wait_s, self._limit_over)
 
     def _limit_over(self) -> None:
         self._limit_timer = None
-        self._woken = self.hungry = True
-        self.wake()
+        self._ask()
 
     def _look_later(self) -> None:
         """A cancellation that is requested of a running job must be seen even if nothing else wakes this worker."""

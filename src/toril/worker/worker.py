@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from toril.tasks.registry import Registry
 from toril.worker.executor import Executor
 from toril.worker.heartbeat import Heartbeat
 from toril.worker.kin import Kin
-from toril.worker.maintenance import Maintenance
+from toril.worker.maintenance import Duty, Maintenance
 from toril.worker.options import QueuePolicy, WorkerOptions
 from toril.worker.outage import Outage
 from toril.worker.planning import RunPlanner
@@ -70,6 +71,7 @@ class Worker(Service):
         # Counts on when the worker is started again: a number that was used would be answered as the first time.
         self._seqs = count(1)
         self._pumps: list[Pump] = []
+        self._maintenance: dict[str, Maintenance] = {}
         self._runs = Runs(self.id, self.telemetry, grace_s=self.options.grace_s)
         self._closing = False
         self._hurry = asyncio.Event()
@@ -137,7 +139,6 @@ class Worker(Service):
             processes=self._processes,
             children=Kin(self._engine.flows),
         )
-        maintenance = self._maintenance(outage)
         bench = Bench(
             worker=self.id,
             store=store,
@@ -149,7 +150,7 @@ class Worker(Service):
             executor=executor,
             outage=outage,
             seqs=self._seqs,
-            on_finished=maintenance.finished,
+            on_finished=lambda queue: self._maintenance[queue].finished(),
             planner=self._planner,
         )
         self._heartbeat = Heartbeat(
@@ -174,8 +175,7 @@ class Worker(Service):
             self.supervise(f"listen {pump.queue}", pump.listen)
             self.supervise(f"reports {pump.queue}", pump.reports.run)
         self.supervise("attend", lambda: outage.endure("attend", lambda: store.attend(self.id, self.queues)))
-        self.supervise("recover", maintenance.recover)
-        self.supervise("prune", maintenance.prune)
+        self._maintain(outage)
         telemetry.emit(WorkerStarted(self.id, self.queues, options.concurrency))
 
     def _serving(self, pump: Pump, outage: Outage) -> Callable[[], Awaitable[None]]:
@@ -194,6 +194,7 @@ class Worker(Service):
     async def on_stop(self) -> None:
         """Quiet, then wait, then cancel, then give up waiting; the heartbeat goes last, since it keeps the locks."""
         self._close()
+        handed_over = asyncio.gather(*(one.hand_over() for one in self._maintenance.values()))
         exchanges = set(self._exchanges)
         patience_s = self._deadline_s
         if not self._runs.unsettled():
@@ -211,6 +212,7 @@ class Worker(Service):
         self._processes.close()
         self._threads.close()
         await self._heartbeat.stop()
+        await handed_over
         with suppress(EngineError):
             await self._engine.jobs.leave(self.id)
         released = sum(pump.released for pump in self._pumps)
@@ -229,16 +231,27 @@ class Worker(Service):
         if self._pumps and not told:
             self._heartbeat.beat_now()
 
-    def _maintenance(self, outage: Outage) -> Maintenance:
-        return Maintenance(
-            self._policies,
+    def _maintain(self, outage: Outage) -> None:
+        duty = Duty(
+            worker=self.id,
             store=self._engine.jobs,
+            leases=self._engine.leases,
             options=self.options,
             clock=self._clock,
             telemetry=self.telemetry,
             outage=outage,
             planner=self._planner,
         )
+        for pump in self._pumps:
+            self.supervise(f"declare {pump.queue}", functools.partial(self._declare, pump.queue, outage))
+            one = Maintenance(pump.queue, self._policies[pump.queue], duty, pump.notice)
+            self._maintenance[pump.queue] = one
+            self.supervise(f"maintain {pump.queue}", one.run)
+
+    async def _declare(self, queue: str, outage: Outage) -> None:
+        planner = self._planner
+        if planner is not None:
+            await outage.endure("declare", lambda: planner.declare([queue]))
 
     def _give_up(self, runs: list[Run]) -> None:
         for run in runs:

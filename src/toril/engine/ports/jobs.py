@@ -1,8 +1,8 @@
 """`JobStore`, the hot path: everything that happens to a job while it is added and run.
 
-All methods work on many jobs per call. They may be called from any thread's event loop. `now` is the caller's wall
-time in milliseconds; engines read no clock for decisions about jobs. Every method raises EngineUnavailable when the
-store is away, and EngineClosed after close.
+What changes jobs works on many per call. The methods may be called from any thread's event loop. `now` is the caller's
+wall time in milliseconds; engines read no clock for decisions about jobs. Every method raises EngineUnavailable when
+the store is away, and EngineClosed after close.
 """
 
 from __future__ import annotations
@@ -132,6 +132,16 @@ class Recovered(NamedTuple):
     condemned: tuple[str, ...]
 
 
+class Outlook(NamedTuple):
+    """The answer to `look`: whether jobs are active, whether some could be taken now, and when the next delayed one is
+    due (None when there is none, and when that was not asked).
+    """
+
+    active: bool
+    in_line: bool
+    next_due_ms: int | None
+
+
 class CancelAnswer(StrEnum):
     """What `cancel` did."""
 
@@ -235,6 +245,12 @@ class JobStore(Protocol):
 
         A job that stalled more than `max_stalls` times, or whose cancellation was requested, is put back with a
         deferred failure, so that the next worker fails it. Several keep the order in which their locks ran out.
+        """
+        ...
+
+    async def look(self, queue: str, *, due: bool = True) -> Outlook:
+        """What there is to do in a queue. Costs next to nothing when that is nothing. Jobs of a paused queue, or of one
+        whose concurrency is used up, are not in line; its rate is not looked at.
         """
         ...
 

@@ -12,6 +12,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.leases import LeaseStore
 from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Capabilities, Engine, Health
@@ -25,6 +26,7 @@ from toril.engine.redis.inspect import RedisJobInspector
 from toril.engine.redis.jobs import RedisJobStore
 from toril.engine.redis.keys import CLUSTER_PREFIX, DEFAULT_PREFIX, Keys
 from toril.engine.redis.keyvalue import RedisKeyValueStore
+from toril.engine.redis.leases import RedisLeaseStore
 from toril.engine.redis.limits import RedisLimitStore
 from toril.engine.redis.link import ClientOptions
 from toril.engine.redis.registry import QueueRegistry
@@ -108,6 +110,10 @@ class RedisEngine:
     def limits(self) -> LimitStore:
         return self._opened().limits
 
+    @property
+    def leases(self) -> LeaseStore:
+        return self._opened().leases
+
     async def start(self) -> None:
         if self._parts is not None:
             return
@@ -181,6 +187,7 @@ class _Parts:
         self.flows: FlowStore = RedisFlowStore(clients, keys, wire, registry)
         self.channels: ChannelStore = RedisChannelStore(clients, keys)
         self.limits: LimitStore = RedisLimitStore(clients, keys)
+        self.leases: LeaseStore = RedisLeaseStore(clients, keys)
 
 
 def engine_of(url: str, settings: RedisSettings | None = None) -> RedisEngine:

@@ -16,7 +16,8 @@ from toril.engine.redis.wire import Arg, Call, Wire, WireOwner, encode
 Command = tuple[Arg, ...]
 
 # A peer that vanished without a word is noticed within a minute, without sending commands.
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+# The kernel asks, at no command: a server that is gone without a word is noticed after ten seconds or so.
+_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
 _NOT_NOW = ("LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN")
 
 

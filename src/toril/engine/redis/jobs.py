@@ -16,6 +16,7 @@ from toril.engine.ports.jobs import (
     JobStore,
     Lock,
     LogLine,
+    Outlook,
     Progress,
     Recovered,
     Renewed,
@@ -23,7 +24,7 @@ from toril.engine.ports.jobs import (
 )
 from toril.engine.redis.clients import Clients
 from toril.engine.redis.keys import Keys, QueueKeys
-from toril.engine.redis.records import cancel_entry, cancel_of, history_entry
+from toril.engine.redis.records import cancel_entry, cancel_of, due_of, history_entry
 from toril.engine.redis.registry import QueueRegistry
 from toril.engine.redis.scripts import Script, load
 from toril.jobs import outcome as out
@@ -131,6 +132,23 @@ class RedisJobStore:
     async def recover(self, queue: str, *, max_stalls: int, now: int, limit: int = 1000) -> Recovered:
         back, condemned = await self._run(_RECOVER, queue, now, max_stalls, limit, "the worker vanished")
         return Recovered(tuple(id_.decode() for id_ in back), tuple(id_.decode() for id_ in condemned))
+
+    async def look(self, queue: str, *, due: bool = True) -> Outlook:
+        keys, call = self._keys.queue(queue), self._clients.call
+        looked_at = ("active", "wait", "prioritized", *(("delayed",) if due else ()))
+        there = await call("EXISTS", *(keys.of(name) for name in looked_at), repeatable=True)
+        if not there:
+            return Outlook(False, False, None)
+        first = await call("ZRANGE", keys.of("delayed"), 0, 0, "WITHSCORES", repeatable=True) if due else ()
+        if there == bool(first):
+            return Outlook(False, False, due_of(first))
+        active, waiting, (paused, concurrency) = await asyncio.gather(
+            call("LLEN", keys.of("active"), repeatable=True),
+            call("EXISTS", keys.of("wait"), keys.of("prioritized"), repeatable=True),
+            call("HMGET", keys.of("meta"), "paused", "concurrency", repeatable=True),
+        )
+        has_room = concurrency is None or active < _number(concurrency)
+        return Outlook(active > 0, waiting > 0 and paused is None and has_room, due_of(first))
 
     async def prune(
         self, queue: str, *, completed: Keep | None, failed: Keep | None, events: int, now: int, limit: int = 1000

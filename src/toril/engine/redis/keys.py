@@ -28,6 +28,11 @@ class QueueKeys(NamedTuple):
         """A key of BullMQ's layout: `meta`, `wait`, `events`, …, or a job id."""
         return self.base + name
 
+    @property
+    def lease(self) -> str:
+        """Who does the maintenance of the queue."""
+        return self.own + "lease"
+
 
 class Keys:
     """The keys of one store. `prefix` is BullMQ's; in Cluster it holds the hash tag, and may contain `<queue>`.

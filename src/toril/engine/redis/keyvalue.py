@@ -45,7 +45,10 @@ class RedisKeyValueStore:
         self, items: Sequence[tuple[str, bytes]], *, ttl_ms: int, now: int, timeout_s: float | None = None
     ) -> None:
         named = self._named([key for key, _ in items])
-        if self._keys.cluster:
+        if len(named) == 1 and ttl_ms > 0:
+            command = ("SET", named[0], items[0][1], "PX", ttl_ms)
+            await self._clients.call(*command, repeatable=True, timeout_s=timeout_s)
+        elif self._keys.cluster:
             await self._set_each(named, [value for _, value in items], ttl_ms, timeout_s)
         elif named:
             pairs = [part for key, (_, value) in zip(named, items, strict=True) for part in (key, value)]

@@ -46,7 +46,7 @@ class ClientOptions:
     backoff_cap_s: float = 2.0
     max_retries: int | None = None
     silence_s: float = 1.0
-    ping_after_s: float | None = 30.0
+    ping_after_s: float | None = 300.0
     max_waiting: int = 100_000
     max_waiting_bytes: int = 64 * 1024 * 1024
     name: str | None = None

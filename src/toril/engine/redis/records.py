@@ -99,6 +99,15 @@ def event_of(id: str, queue: str, fields: Mapping[str, str]) -> Event | None:
     return Event(id, queue, kind, fields.get("jobId", ""), int(id.partition("-")[0]), data)
 
 
+def due_of(first: Sequence[Any]) -> int | None:
+    """When the first job of the set `delayed` is due, from what ZRANGE answers WITHSCORES; None for an empty set."""
+    if not first:
+        return None
+    # RESP3 answers pairs, RESP2 a flat list.
+    score = first[0][1] if isinstance(first[0], list) else first[1]
+    return int(float(score)) // _SCORE_STEP
+
+
 def text(value: bytes) -> str:
     """Stored bytes as text; what is no UTF-8 is shown as such."""
     return value.decode("utf-8", "replace")

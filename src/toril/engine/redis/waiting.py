@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 
 from toril.engine.redis.blocking import BlockingClient
 from toril.engine.redis.keys import QueueKeys
@@ -19,9 +20,10 @@ from toril.engine.redis.wire import Caller
 from toril.errors import EngineUnavailable
 from toril.kernel.ids import token_hex
 
-# As long as BullMQ's workers block at most. Who waits looks by itself when its own time is over, so a lost marker costs
-# no longer than that.
-_LONGEST_BLOCK_S = 10.0
+# It blocks for as long as somebody waits, within these bounds: who waits briefly comes back at once, and the watchdog
+# of a connection that has died without a word waits for the end of the block.
+_SHORTEST_BLOCK_S = 10.0
+_LONGEST_BLOCK_S = 300.0
 _TOGETHER_S = 0.05
 _LOOKS = 10
 _NUDGE_KEPT_S = 60
@@ -37,6 +39,7 @@ class WorkWaiter:
         self._control = control
         self._id = token_hex(6)
         self._waiting: dict[str, list[asyncio.Future[str]]] = {}
+        self._until: dict[asyncio.Future[str], float] = {}
         # Queues whose marker was popped when nobody waited any more: the next who comes need not wait.
         self._unheard = set(unheard)
         self._keys: dict[str, QueueKeys] = {}
@@ -58,14 +61,16 @@ class WorkWaiter:
         self._unheard -= unheard
         return frozenset(unheard)
 
-    def join(self, queues: Mapping[str, QueueKeys], future: asyncio.Future[str]) -> None:
-        """Have `future` say which of the queues may have work."""
+    def join(self, queues: Mapping[str, QueueKeys], future: asyncio.Future[str], timeout: float) -> None:
+        """Have `future` say, for `timeout` seconds, which of the queues may have work."""
+        self._until[future] = monotonic() + timeout
         for queue, keys in queues.items():
             self._keys[queue] = keys
             self._waiting.setdefault(queue, []).append(future)
 
     def part(self, queues: Mapping[str, QueueKeys], future: asyncio.Future[str]) -> None:
         """The end of `join`."""
+        del self._until[future]
         for queue in queues:
             self._waiting[queue].remove(future)
             if not self._waiting[queue]:
@@ -99,9 +104,8 @@ class WorkWaiter:
             self._nudge_key = f"{first.own}nudge:{self._id}"
             self._blocked_on = queues
             try:
-                popped = await self._blocking.wait(
-                    "BZPOPMIN", *by_marker, self._nudge_key, _LONGEST_BLOCK_S, block_s=_LONGEST_BLOCK_S
-                )
+                block_s = self._block_s()
+                popped = await self._blocking.wait("BZPOPMIN", *by_marker, self._nudge_key, block_s, block_s=block_s)
             except EngineUnavailable as error:
                 self._fail(error)
                 return
@@ -122,6 +126,10 @@ class WorkWaiter:
             await asyncio.sleep(_TOGETHER_S / _LOOKS)
             if before <= self._wanted():
                 return
+
+    def _block_s(self) -> float:
+        longest = max(self._until.values(), default=0.0) - monotonic()
+        return round(min(max(longest, _SHORTEST_BLOCK_S), _LONGEST_BLOCK_S), 2)
 
     def _wanted(self) -> frozenset[str]:
         """The queues that somebody waits for who has not been woken yet."""
@@ -153,7 +161,7 @@ async def wait_together(parts: Sequence[tuple[WorkWaiter, Mapping[str, QueueKeys
         return unheard
     future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     for waiter, queues in parts:
-        waiter.join(queues, future)
+        waiter.join(queues, future, timeout)
     try:
         for waiter, queues in parts:
             await waiter.make_blocked(queues)

@@ -16,6 +16,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import JobStore
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.leases import LeaseStore
 from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Capabilities, Engine, Health
@@ -28,6 +29,7 @@ from toril.engine.sqlite.flows import SqliteFlowStore
 from toril.engine.sqlite.inspect import SqliteJobInspector
 from toril.engine.sqlite.jobs import SqliteJobStore
 from toril.engine.sqlite.keyvalue import SqliteKeyValueStore
+from toril.engine.sqlite.leases import SqliteLeaseStore
 from toril.engine.sqlite.limits import LimitsInMemory, SqliteLimitStore
 from toril.engine.sqlite.migrate import migrate
 from toril.engine.sqlite.schedules import SqliteScheduleStore
@@ -85,6 +87,10 @@ class SqliteEngine:
     @property
     def limits(self) -> LimitStore:
         return self._opened().limits
+
+    @property
+    def leases(self) -> LeaseStore:
+        return self._opened().leases
 
     @property
     def fresh(self) -> bool:
@@ -152,6 +158,7 @@ class _Parts:
         self.flows: FlowStore = SqliteFlowStore(self.writer, self.reader)
         self.channels: ChannelStore = SqliteChannelStore(self.writer, self.reader, self.wakeups)
         self.limits: LimitStore = LimitsInMemory() if path is None else SqliteLimitStore(self.writer, self.reader)
+        self.leases: LeaseStore = SqliteLeaseStore(self.writer, self.reader)
 
     def close(self) -> None:
         self.reader.close()

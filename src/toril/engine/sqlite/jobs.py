@@ -16,6 +16,7 @@ from toril.engine.ports.jobs import (
     JobStore,
     Lock,
     LogLine,
+    Outlook,
     Progress,
     Recovered,
     Renewed,
@@ -57,7 +58,8 @@ from toril.kernel import codec
 _SQL = load("jobs")
 _MOST_PROMOTED = 1000
 _LOCK_TIMES_REMEMBERED = 2
-_BACK_IN_LINE = (outcome.Retry, outcome.Snooze, outcome.Released, outcome.Limited)
+# A parked job whose children have all ended meanwhile is back in line at once.
+_BACK_IN_LINE = (outcome.Retry, outcome.Snooze, outcome.Released, outcome.Limited, outcome.Parked)
 STALLED_TOO_OFTEN = "job stalled more than allowable limit"
 
 
@@ -114,6 +116,10 @@ class SqliteJobStore:
         return await self._writer.run(
             functools.partial(_recover, queue=queue, max_stalls=max_stalls, now=now, limit=limit)
         )
+
+    async def look(self, queue: str, *, due: bool = True) -> Outlook:
+        row = await self._reader.run(lambda tx: tx.row(_SQL["look"], queue=queue, due=due))
+        return Outlook(False, False, None) if row is None else Outlook(bool(row[0]), bool(row[1]), row[2])
 
     async def prune(
         self, queue: str, *, completed: Keep | None, failed: Keep | None, events: int, now: int, limit: int = 1000

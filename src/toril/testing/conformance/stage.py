@@ -15,6 +15,7 @@ from toril.engine.ports.flows import FlowStore
 from toril.engine.ports.inspect import JobInspector
 from toril.engine.ports.jobs import Added, Code, Exchanged, Finish, JobStore, Lock
 from toril.engine.ports.keyvalue import KeyValueStore
+from toril.engine.ports.leases import LeaseStore
 from toril.engine.ports.limits import LimitStore
 from toril.engine.ports.schedules import ScheduleStore
 from toril.engine.protocol import Engine
@@ -156,6 +157,10 @@ class Stage:
     @property
     def limits(self) -> LimitStore:
         return self.engine.limits
+
+    @property
+    def leases(self) -> LeaseStore:
+        return self.engine.leases
 
     async def elapse(self, ms: int) -> None:
         """Let time pass."""

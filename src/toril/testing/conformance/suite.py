@@ -16,8 +16,10 @@ from toril.testing.conformance.flows import FlowCases
 from toril.testing.conformance.insert import InsertCases
 from toril.testing.conformance.inspection import InspectionCases
 from toril.testing.conformance.keyvalue import KeyValueCases
+from toril.testing.conformance.leases import LeaseCases
 from toril.testing.conformance.limits import LimitCases
 from toril.testing.conformance.locks import LockCases
+from toril.testing.conformance.looking import LookingCases
 from toril.testing.conformance.lost_replies import LostReplyCases
 from toril.testing.conformance.odd_input import OddInputCases
 from toril.testing.conformance.opening import OpeningCases
@@ -45,7 +47,9 @@ class Conformance(
     DelayCases,
     ExchangeCases,
     OutcomeCases,
+    LeaseCases,
     LockCases,
+    LookingCases,
     StalledCases,
     CancelCases,
     RetentionCases,

@@ -196,6 +196,13 @@ INSERT INTO logs (job, n, line) SELECT column1, column2, column3 FROM (VALUES {r
 -- name: trim_lines
 DELETE FROM logs WHERE job = :job AND n <= :last
 
+-- name: look
+SELECT
+    active > 0,
+    NOT paused AND waiting + prioritized > 0 AND (concurrency IS NULL OR active < concurrency),
+    CASE WHEN :due AND delayed > 0 THEN (SELECT min(place) FROM jobs WHERE queue = queues.id AND state = 2) END
+FROM queues WHERE name = :queue
+
 -- name: ready
 SELECT EXISTS (
     SELECT 1 FROM queues
