@@ -60,7 +60,9 @@ class Rules(NamedTuple):
 
 @dataclass
 class Figures:
-    """What is printed. Times in seconds."""
+    """What is printed. Times in seconds. `take_over` is how long it took from the death of a worker until its jobs
+    began anew; `twice` the same for jobs whose next worker died before it could begin them.
+    """
 
     jobs: int = 0
     runs: int = 0
@@ -77,6 +79,8 @@ class Figures:
     condemned: int = 0
     unprovoked: int = 0
     take_over: list[float] = field(default_factory=list)
+    twice: list[float] = field(default_factory=list)
+    enqueue: list[float] = field(default_factory=list)
     recovery: list[float] = field(default_factory=list)
 
     @staticmethod
@@ -162,6 +166,7 @@ class _Checker:
 
     def _accepted(self) -> None:
         for number, event in self._said[j.ACCEPTED].items():
+            self._figures.enqueue += (int(word) / 1e6 for word in event.words[2:])
             job = self._jobs.get(event.words[1])
             if job is None:
                 if self._in_window([event.at]):
@@ -221,11 +226,12 @@ class _Checker:
                 self._problems["ran again without a reason"].append(job.id)
         elif self._rules.faultless and "stall" in reasons:
             self._problems["stalled without a fault"].append(job.id)
-        for first, second in pairwise(runs):
-            if first.ended is None or first.ended > second.began:
-                self._interrupted(first, second)
+        cut = [pair for pair in pairwise(runs) if pair[0].ended is None or pair[0].ended > pair[1].began]
+        unbegun = reasons.count("stall") > len(cut)
+        for first, second in cut:
+            self._interrupted(first, second, self._figures.twice if unbegun else self._figures.take_over)
 
-    def _interrupted(self, first: _Run, second: _Run) -> None:
+    def _interrupted(self, first: _Run, second: _Run, times: list[float]) -> None:
         """The second run began before the first had ended, or the first never ended."""
         if first.ended is not None:
             self._figures.overlapping += 1
@@ -237,7 +243,7 @@ class _Checker:
             and first.began <= fault.at <= second.began
         ]
         if hit:
-            self._figures.take_over.append((second.began - hit[0]) / 1e9)
+            times.append((second.began - hit[0]) / 1e9)
         elif not any(begin <= second.began and end >= first.began for begin, end in self._troubles):
             self._figures.unprovoked += 1
 

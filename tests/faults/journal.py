@@ -16,7 +16,7 @@ from typing import NamedTuple
 OFFERED = "offered"
 """A producer is about to enqueue: number."""
 ACCEPTED = "accepted"
-"""The store has said that it has the job: number, id."""
+"""The store has said that it has the job: number, id, and where that was measured how long it took, in µs."""
 REFUSED = "refused"
 """The store has surely not got the job: number."""
 DOUBTFUL = "doubtful"

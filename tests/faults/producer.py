@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults import journal as j
@@ -80,13 +81,14 @@ class Producer:
         call = self._call(number)
         options = {"delay": 0.2} if number % 11 == 0 else {"priority": 1 + number % 3} if number % 7 == 0 else {}
         task = TASKS[call.plan.name].with_options(**options)
+        asked = time.monotonic_ns()
         try:
             handle = await task.enqueue(number, ms=self._ms(number))
         except EngineError as error:
             self._failed([number], error)
             await asyncio.sleep(0.05)
         else:
-            self._accepted([(number, handle.id)])
+            self._accepted([(number, handle.id, (time.monotonic_ns() - asked) // 1000)])
 
     def _call(self, number: int) -> Call[str]:
         name = random.Random(number).choices(self._names, self._weights)[0]
@@ -95,7 +97,7 @@ class Producer:
     def _ms(self, number: int) -> int:
         return random.Random(number).choice(self._ms_choices)
 
-    def _accepted(self, stored: list[tuple[int, str]]) -> None:
+    def _accepted(self, stored: Sequence[tuple[object, ...]]) -> None:
         journal.write_many(j.ACCEPTED, stored)
         self._lane.accepted += len(stored)
 

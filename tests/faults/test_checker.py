@@ -206,6 +206,23 @@ def test_take_over_and_recovery_are_measured() -> None:
     assert (figures.kills, figures.outages, figures.overlapping, figures.unprovoked) == (1, 1, 1, 1)
 
 
+def test_a_job_whose_next_worker_died_too_is_counted_apart() -> None:
+    events = [
+        *accepted(1, "a"),
+        *ran("a", "a1", 1, None, pid=7),
+        Event(j.KILLED, 2 * S, 1, ("7",)),
+        *ran("a", "a3", 30, 31, pid=8),
+    ]
+    causes = ("stall", "stall", "done")
+    figures = check(events, Ending([final(result='"a3"', stalls=2, causes=causes)])).figures
+    assert (figures.take_over, figures.twice) == ([], [28.0])
+
+
+def test_how_long_an_enqueue_took_is_kept() -> None:
+    events = [Event(j.OFFERED, 0, 1, ("1",)), Event(j.ACCEPTED, 0, 1, ("1", "a", "1500")), *ran("a", "a1", 1, 2)]
+    assert check(events, Ending([final()])).figures.enqueue == [0.0015]
+
+
 def test_a_run_that_was_frozen_is_taken_over_from_that_moment_on() -> None:
     events = [
         *accepted(1, "a"),

@@ -88,7 +88,9 @@ class Report:
             f"lost {it.lost}, and {it.lost_in_window} within a crash; stuck {it.stuck}; duplicates {it.duplicates}",
             f"put back in line: {again}; failed for stalls {it.condemned}",
             f"overlapping and fenced off {it.overlapping}; stalled without a fault {it.unprovoked}",
-            f"take-over {_times(it.take_over)}; first start after an outage {_times(it.recovery)}",
+            f"take-over {_times(it.take_over)}; by the second next {_times(it.twice)}",
+            f"enqueue, one awaited call {_times(it.enqueue, 1000, 'ms')}",
+            f"first start after an outage {_times(it.recovery)}",
             f"log lines per process and second while away ≤ {self.lines_away:.1f}",
         ]
         if self.slope is not None and not self.faults:
@@ -242,6 +244,9 @@ class Trial:
             self._memory.append((time.monotonic() - began, max(self.crew.memory(), default=0)))
             if isinstance(self.store, SqliteStore):
                 self._wal = max(self._wal, self.store.wal_bytes)
+            if not self._shape.faults:
+                # As a dashboard does.
+                await unfinished(self.store)
             await asyncio.sleep(2.0)
 
     def _outcries(self) -> list[str]:
@@ -259,11 +264,12 @@ def said(report: Report) -> None:
     sys.stdout.flush()
 
 
-def _times(values: list[float]) -> str:
+def _times(values: list[float], factor: float = 1, unit: str = "s") -> str:
     if not values:
-        return "never needed"
-    parts = [Figures.quantile(values, part) for part in (0.5, 0.99)]
-    return f"p50 {_s(parts[0])} p99 {_s(parts[1])} max {_s(max(values))} ({len(values)})"
+        return "none"
+    parts = [Figures.quantile(values, part) or 0 for part in (0.5, 0.99, 1.0)]
+    p50, p99, most = (f"{part * factor:.1f} {unit}" for part in parts)
+    return f"p50 {p50} p99 {p99} max {most} (of {len(values)})"
 
 
 def _s(value: float | None) -> str:
