@@ -268,7 +268,7 @@ class _Checker:
         figures.outages, figures.crashes = len(self._outages), len(self._crashes)
         starts = sorted(run.began for runs in self._runs.values() for run in runs)
         position = 0
-        for at in sorted(self._outages):
+        for at in sorted(outage for outage in self._outages if starts and outage > starts[0]):
             while position < len(starts) and starts[position] < at:
                 position += 1
             if position < len(starts):

@@ -32,6 +32,7 @@ class Crew:
         path = os.pathsep.join([str(ROOT), str(ROOT / "src"), str(ROOT / "examples")])
         self._environ = {**os.environ, "PYTHONPATH": path, **environ}
         self._begun = 0
+        self._logs: dict[int, Path] = {}
 
     # starting
 
@@ -46,8 +47,9 @@ class Crew:
 
     def _start(self, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
         self._begun += 1
-        with (self._folder / f"log-{self._begun}").open("wb") as log:
-            return subprocess.Popen(
+        path = self._folder / f"log-{self._begun}"
+        with path.open("wb") as log:
+            process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=self._folder,
                 env={**self._environ, **environ},
@@ -55,6 +57,8 @@ class Crew:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        self._logs[process.pid] = path
+        return process
 
     # who is there
 
@@ -69,7 +73,12 @@ class Crew:
 
     def is_complete(self) -> bool:
         """Whether every supervisor has come so far as to have workers: before that a signal just ends it."""
-        return all(self._workers_below(supervisor.pid) for supervisor in self.supervisors)
+        return all(self._is_up(supervisor.pid) for supervisor in self.supervisors)
+
+    def _is_up(self, pid: int) -> bool:
+        workers = self._workers_below(pid)
+        # One without a supervisor says what it is when it can be told to stop.
+        return bool(workers) and (workers != [pid] or self._logs[pid].stat().st_size > 0)
 
     def _workers_below(self, pid: int) -> list[int]:
         with suppress(psutil.Error):

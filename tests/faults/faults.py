@@ -31,8 +31,14 @@ class Broken(Protocol):
         """Start what was killed anew, as a service manager does."""
         ...
 
+    def at_work(self) -> list[int]:
+        """Workers that have begun a job."""
+        ...
+
 
 Fault = Callable[[Broken], Awaitable[None]]
+
+_LOOKS = 100
 
 
 def _one_worker(trial: Broken) -> int | None:
@@ -44,6 +50,16 @@ async def kill_worker(trial: Broken) -> None:
     pid = _one_worker(trial)
     if pid is not None:
         trial.crew.kill(pid)
+    trial.staff()
+
+
+async def kill_busy_worker(trial: Broken) -> None:
+    """One of several that are at work: on a busy machine they would else all be killed while they start."""
+    for _ in range(_LOOKS):
+        if len(pids := trial.at_work()) > 1:
+            trial.crew.kill(trial.random.choice(pids))
+            break
+        await asyncio.sleep(0.1)
     trial.staff()
 
 
@@ -228,4 +244,4 @@ REDIS: dict[str, Fault] = {
     "lose_replies": lose_replies,
     "slow_network": slow_network,
 }
-EVERY: dict[str, Fault] = {**SQLITE, **REDIS, **FULL_DISK}
+EVERY: dict[str, Fault] = {**SQLITE, **REDIS, **FULL_DISK, "kill_busy_worker": kill_busy_worker}

@@ -81,6 +81,31 @@ def read(path: Path) -> Iterator[Event]:
     """What was written, in the order of writing. Half lines are left out."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            kind, *rest = line.rstrip("\n").split("\t")
-            if len(rest) >= 3 and rest[-1] == ".":
-                yield Event(kind, int(rest[0]), int(rest[1]), tuple(rest[2:-1]))
+            if (event := _event(line)) is not None:
+                yield event
+
+
+class Tail:
+    """Reads what has been added to a journal since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = path.open("rb")
+        self._rest = b""
+
+    def news(self) -> Iterator[Event]:
+        """What is new."""
+        *lines, self._rest = (self._rest + self._lines.read()).split(b"\n")
+        for line in lines:
+            if (event := _event(line.decode())) is not None:
+                yield event
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._lines.close()
+
+
+def _event(line: str) -> Event | None:
+    kind, *rest = line.rstrip("\n").split("\t")
+    if len(rest) < 3 or rest[-1] != ".":
+        return None
+    return Event(kind, int(rest[0]), int(rest[1]), tuple(rest[2:-1]))

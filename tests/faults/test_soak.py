@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.faults import FULL_DISK, Fault, kill_worker
+from tests.faults.faults import FULL_DISK, Fault, kill_busy_worker
 from tests.faults.stores import RedisStore, SqliteStore, Store
 from tests.faults.test_trials import passed
 from tests.faults.trial import RANDOM, Shape
@@ -47,9 +47,8 @@ async def test_random_faults(engine: str, seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("engine", ENGINES[:2])
 async def test_a_worker_is_killed_every_second(engine: str, tmp_path: Path) -> None:
     # A02: 100,000 jobs, locks as by default
-    shape = Shape(
-        jobs=int(100_000 * SCALE), faults={"kill_worker": kill_worker}, producers=4, supervisors=2, processes=2
-    )
+    faults: dict[str, Fault] = {"kill_busy_worker": kill_busy_worker}
+    shape = Shape(jobs=int(100_000 * SCALE), faults=faults, producers=4, supervisors=8, processes=1, drain_s=600)
     store = store_of(engine, tmp_path, through_network=False)
     await passed("kill a worker every second", store, shape, 1, tmp_path)
 
