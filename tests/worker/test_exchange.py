@@ -122,6 +122,33 @@ async def test_what_waiting_does_not_cure_ends_the_worker_with_the_reason(shop: 
     assert [event.restart_s is None for event in failed] == [False, False, True]
 
 
+async def test_a_worker_that_nobody_watches_goes_on_when_the_store_is_mended(shop: Workshop) -> None:
+    # A01: such as one inside a web application
+    ran = asyncio.Event()
+
+    @shop.toril.task()
+    async def work() -> None:
+        ran.set()
+
+    engine, store = with_faults(shop.engine)
+    failures = 5
+
+    def refuse(method: str) -> bool:
+        nonlocal failures
+        if method == "exchange" and failures:
+            failures -= 1
+            raise StoreReadOnly("the file cannot be written")
+        return False
+
+    store.refuse = refuse
+    handle = await work.enqueue()
+    worker = shop.worker(engine=engine)
+    worker._budget = type(worker._budget)(restarts=2, base_s=0.001, cap_s=0.001, rest_s=0.01)
+    async with worker:
+        assert (await shop.finished(handle.id)).state is State.COMPLETED
+    assert isinstance(worker.failure, StoreReadOnly)
+
+
 async def test_a_lost_lock_cancels_the_run_and_nothing_of_it_is_stored(shop: Workshop) -> None:  # A03
     cancelled, elsewhere = asyncio.Event(), asyncio.Event()
 

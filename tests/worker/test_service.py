@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -90,6 +91,28 @@ async def test_a_loop_that_fails_too_often_ends_the_service_with_its_error() -> 
             await service.finished()
     assert service.told[-1].restart_s is None
     assert isinstance(service.failure, ValueError)
+
+
+async def test_a_failed_service_that_nobody_stops_goes_on_when_it_can() -> None:
+    service = Counting(failures=8)
+    service._budget = replace(QUICK, rest_s=0.01)
+    async with service:
+        with pytest.raises(ValueError, match="turn 4"):
+            await service.finished()
+        while not service.alive:
+            await asyncio.sleep(0)
+        assert service.turns == 9
+
+
+async def test_a_failed_service_stops_at_once() -> None:
+    service = Counting(failures=99)
+    service._budget = replace(QUICK, rest_s=1_000)
+    async with service:
+        with pytest.raises(ValueError, match="turn 4"):
+            await service.finished()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+    assert loop.time() - began < 5
 
 
 async def test_a_failed_service_may_be_started_again() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,13 +18,14 @@ from toril.kernel.telemetry import LoopFailed, Telemetry
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartBudget:
     """How often a loop may be started again: `restarts` within `window_s` seconds. Waits between restarts grow from
-    `base_s` to `cap_s` seconds, with jitter.
+    `base_s` to `cap_s` seconds, with jitter. A loop that has used that up is tried again every `rest_s` seconds.
     """
 
     restarts: int = 10
     window_s: float = 60.0
     base_s: float = 0.1
     cap_s: float = 5.0
+    rest_s: float = 10.0
 
 
 class Service:
@@ -32,7 +34,8 @@ class Service:
     `start` and `stop` may be called in any order, any number of times and at the same time; a stopped service may be
     started again. A subclass overrides `on_start` (which calls `supervise` for its loops) and `on_stop`. A loop that
     raises is started again within its budget; when that is used up, the service counts as failed: `failure` is set
-    and `finished` raises it.
+    and `finished` raises it. Until somebody stops it, it still tries now and then, so that a service which nobody
+    watches does not go silent for good.
     """
 
     def __init__(self, name: str, telemetry: Telemetry, *, budget: RestartBudget | None = None) -> None:
@@ -43,6 +46,7 @@ class Service:
         self._transition = asyncio.Lock()
         self._running = asyncio.Event()
         self._ended = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._loops: dict[asyncio.Task[None], str] = {}
 
     @property
@@ -57,6 +61,7 @@ class Service:
                 return
             self.failure = None
             self._ended.clear()
+            self._stopping.clear()
             try:
                 await self.on_start()
             except BaseException:
@@ -74,6 +79,7 @@ class Service:
             if not self._running.is_set():
                 return
             self._running.clear()
+            self._stopping.set()
             await self._wind_down()
 
     async def finished(self) -> None:
@@ -116,8 +122,16 @@ class Service:
                 if used_up:
                     self.failure = error
                     self._ended.set()
-                    return
-            await asyncio.sleep(wait)
+            if not used_up:
+                await asyncio.sleep(wait)
+            elif await self._is_stopped_within(self._budget.rest_s):
+                return
+
+    async def _is_stopped_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
 
     async def _wind_down(self) -> None:
         try:

@@ -67,7 +67,9 @@ class EngineBack(NamedTuple):
 
 
 class LoopFailed(NamedTuple):
-    """`restart_s` is the wait until the loop is started again, None when its budget is used up."""
+    """`restart_s` is the wait until the loop is started again, None when its budget is used up: then its service counts
+    as failed, and tries again now and then until it is stopped.
+    """
 
     service: str
     loop: str

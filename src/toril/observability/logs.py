@@ -111,7 +111,9 @@ class Logs:
         _engine.warning("The store is back after %s.", human(event.away_s), extra=_extra(event))
 
     def _loop_failed(self, event: events.LoopFailed) -> None:
-        then = "giving up" if event.restart_s is None else f"again in {human(event.restart_s)}"
+        then = (
+            "too often: tried again now and then" if event.restart_s is None else f"again in {human(event.restart_s)}"
+        )
         _worker.error(
             "%s: the loop %r failed, %s.",
             event.service,
