@@ -199,11 +199,12 @@ class Trial:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch(began))
             try:
-                # On a busy machine faults could come and go before anybody is there.
-                while shape.faults and not self.at_work() and time.monotonic() < deadline:
-                    await asyncio.sleep(LOOK_S)
                 while self._producing() and time.monotonic() < deadline:
-                    await self._break_something()
+                    # Else all faults would come and go before anybody is there, on a busy machine.
+                    if shape.faults and self.at_work():
+                        await self._break_something()
+                    else:
+                        await asyncio.sleep(LOOK_S)
                 for pid in self.crew.all_pids():
                     self.crew.thaw(pid)
                 self.staff()
@@ -219,9 +220,6 @@ class Trial:
 
     async def _break_something(self) -> None:
         shape = self._shape
-        if not shape.faults:
-            await asyncio.sleep(LOOK_S)
-            return
         await asyncio.sleep(self.random.uniform(*shape.gap_s))
         name = self.random.choice(sorted(shape.faults))
         self._broken += 1
