@@ -1,15 +1,21 @@
 """A supervisor and its worker processes: crashed, worn out, replaced one after another, stopped together."""
 
 import asyncio
+import errno
 import os
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.worker.yard import Station, said
 from toril.jobs.states import State
+from toril.kernel.telemetry import LoopFailed, ProcessStarted, Telemetry
+from toril.worker.offspring import Offspring
+from toril.worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -56,6 +62,58 @@ async def test_children_that_crash_are_started_with_growing_waits(station: Stati
     supervisor.terminate()
     await supervisor.communicate()
     assert supervisor.returncode == 0
+
+
+async def test_a_machine_that_has_no_room_for_a_process_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # S2-23: EAGAIN, ENOMEM and EMFILE pass, and a place must not stay empty for ever
+    telemetry = Telemetry()
+    told: list[LoopFailed | ProcessStarted] = []
+    started = asyncio.Event()
+
+    def hear(event: LoopFailed | ProcessStarted) -> None:
+        told.append(event)
+        if isinstance(event, ProcessStarted):
+            started.set()
+
+    telemetry.subscribe(hear, LoopFailed, ProcessStarted)
+    start, refusals = Offspring.start, 2
+
+    async def refusing(*args: Any, **kwargs: Any) -> Offspring:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return await start(*args, **kwargs)
+
+    monkeypatch.setattr(Offspring, "start", refusing)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    supervisor = Supervisor(command, 1, shutdown_timeout_s=5, telemetry=telemetry)
+    running = asyncio.create_task(supervisor.run())
+    await started.wait()
+    supervisor.ask_to_stop()
+    assert await running == 0
+    assert [type(event) for event in told] == [LoopFailed, LoopFailed, ProcessStarted]
+
+
+async def test_a_successor_that_cannot_be_started_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = Telemetry()
+    failed, started = asyncio.Event(), asyncio.Event()
+    telemetry.subscribe(lambda event: failed.set(), LoopFailed)
+    telemetry.subscribe(lambda event: started.set(), ProcessStarted)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    supervisor = Supervisor(command, 1, shutdown_timeout_s=5, telemetry=telemetry)
+    running = asyncio.create_task(supervisor.run())
+    await started.wait()
+
+    async def refuse(*args: Any, **kwargs: Any) -> Offspring:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(Offspring, "start", refuse)
+    supervisor.ask_to_roll()
+    await failed.wait()
+    assert not running.done()
+    supervisor.ask_to_stop()
+    assert await running == 0
 
 
 async def test_children_that_do_not_stop_are_killed_in_the_end(station: Station) -> None:

@@ -42,18 +42,22 @@ class Offspring:
 
     @classmethod
     async def start(cls, command: Sequence[str], *, generation: int, changed: Callable[[], None]) -> Offspring:
-        """Start a process with a line to this one."""
+        """Start a process with a line to this one. Raises OSError when the system has no room for it."""
         ours, theirs = socket.socketpair()
         with theirs:
             number = theirs.fileno()
-            # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which passes it on once.
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-                pass_fds=(number,),
-                env={**os.environ, TETHER_VARIABLE: str(number)},
-            )
+            try:
+                # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which passes it on once.
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                    pass_fds=(number,),
+                    env={**os.environ, TETHER_VARIABLE: str(number)},
+                )
+            except BaseException:
+                ours.close()
+                raise
         reader, writer = await asyncio.open_connection(sock=ours)
         return cls(process, reader, writer, generation=generation, changed=changed)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from toril.kernel.backoff import wait_s
 from toril.kernel.telemetry import (
+    LoopFailed,
     ProcessEnded,
     ProcessReplaced,
     ProcessStarted,
@@ -155,7 +156,13 @@ class Supervisor:
         """See to it that there is a child in a place."""
         failures = 0
         while not self._stopping.is_set():
-            place.child = await self._start()
+            try:
+                place.child = await self._start()
+            except OSError as error:
+                # No process, no memory, no file to be had: that passes, and the place must not stay empty for ever.
+                failures += 1
+                await self._rest(self._refused(error, failures))
+                continue
             child, code = await self._last_of(place)
             lived_s = time.monotonic() - child.began
             failures = 1 if lived_s > _HEALTHY_AFTER_S else failures + 1
@@ -164,12 +171,22 @@ class Supervisor:
                 self._code = WRONG_USE
                 self.ask_to_stop()
             stopping = self._stopping.is_set()
-            wait = wait_s(failures, base_s=0.2, cap_s=_LONGEST_WAIT_S, jitter=0.5)
+            wait = _wait_after(failures)
             self._telemetry.emit(ProcessEnded("worker", child.pid, code, None if stopping else wait))
             if not stopping:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
-                        await self._stopping.wait()
+                await self._rest(wait)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, unless it is time to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _refused(self, error: OSError, failures: int) -> float:
+        """The system would not start a process: say so, and answer for how long to leave it alone."""
+        wait = _wait_after(failures)
+        self._telemetry.emit(LoopFailed("supervisor", "start of a worker process", error, wait))
+        return wait
 
     async def _last_of(self, place: Place) -> tuple[Offspring, int]:
         """Wait until a child has ended that nobody replaces; answers it and its exit code."""
@@ -237,7 +254,11 @@ class Supervisor:
         assert old is not None  # noqa: S101 - the caller has looked
         place.settled.clear()
         try:
-            new = await self._start()
+            try:
+                new = await self._start()
+            except OSError as error:
+                self._refused(error, 1)
+                return False
             if not await new.until_ready(_READY_WITHIN_S):
                 await new.end(self._patience_s)
                 self._children.discard(new)
@@ -265,3 +286,7 @@ class Supervisor:
                 each.child.generation = self._generation
                 kept += 1
         self._telemetry.emit(RollEnded(rolled, kept))
+
+
+def _wait_after(failures: int) -> float:
+    return wait_s(failures, base_s=0.2, cap_s=_LONGEST_WAIT_S, jitter=0.5)
