@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -151,6 +153,7 @@ async def frozen(server: RedisServer, seconds: float, quiet: Quiet) -> None:
     server.thaw()
 
 
+Refuse = Callable[[RedisClient, Path], Awaitable[Callable[[], Awaitable[object]]]]
 Fault = Callable[[RedisServer, float, Quiet], Awaitable[None]]
 
 
@@ -208,6 +211,34 @@ async def test_a_replica_that_takes_no_writes_is_waited_for(start_server: StartS
         await admin.call("REPLICAOF", "127.0.0.1", "1")
         await asyncio.sleep(1.0)
         await admin.call("REPLICAOF", "NO", "ONE")
+        await recovered(site)
+
+
+async def no_replica(admin: RedisClient, folder: Path) -> Callable[[], Awaitable[object]]:
+    await admin.call("CONFIG", "SET", "min-replicas-to-write", "1")
+    return lambda: admin.call("CONFIG", "SET", "min-replicas-to-write", "0")
+
+
+async def no_disk(admin: RedisClient, folder: Path) -> Callable[[], Awaitable[object]]:
+    shutil.rmtree(folder)
+    await admin.call("CONFIG", "SET", "save", "3600 1")
+    await admin.call("BGSAVE")
+    while b"rdb_last_bgsave_status:err" not in await admin.call("INFO", "persistence"):
+        await asyncio.sleep(0.02)
+    return lambda: admin.call("CONFIG", "SET", "save", "")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("refuse", [no_replica, no_disk])
+async def test_a_server_that_takes_no_writes_for_now_is_waited_for_in_peace(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture, refuse: Refuse
+) -> None:
+    # A01
+    server = start_server(*DURABLE)
+    async with working(server.url) as site, administered(server) as admin:
+        mend = await refuse(admin, server.folder)
+        await Quiet(caplog).hold(3.0)
+        await mend()
         await recovered(site)
 
 

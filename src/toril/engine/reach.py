@@ -18,6 +18,7 @@ from toril.kernel.backoff import wait_s
 _FIRST_LOOK_S = 0.1
 _LONGEST_LOOK_S = 1.0
 _PROBE = "toril:probe"
+_PROBE_KEPT_MS = 1_000
 
 _log = logging.getLogger("toril.outage")
 
@@ -98,7 +99,8 @@ class Reach:
             await asyncio.sleep(wait_s(tries, base_s=_FIRST_LOOK_S, cap_s=_LONGEST_LOOK_S, jitter=0.3))
             try:
                 engine = await self._open()
-                await engine.keyvalue.get([_PROBE], now=0)
+                # Written, not read: a server that has lost its replicas, or its disk, still answers readers.
+                await engine.keyvalue.set([(_PROBE, b"")], ttl_ms=_PROBE_KEPT_MS, now=0)
                 if self._returning is not None:
                     await self._returning(engine)
             except TorilError:

@@ -33,6 +33,7 @@ _LONGEST_LOOK_S = 1.0
 # A batch whose answer was lost is asked for again within seconds.
 _UNSURE_BATCHES = 10_000
 _PROBE = "toril:probe"
+_PROBE_KEPT_MS = 1_000
 
 _log = logging.getLogger("toril.outage")
 
@@ -236,7 +237,8 @@ class ShelteredEngine:
             await asyncio.sleep(wait_s(tries, base_s=_FIRST_LOOK_S, cap_s=_LONGEST_LOOK_S, jitter=0.3))
             try:
                 if self._started:
-                    await self.inner.keyvalue.get([_PROBE], now=0)
+                    # Written, not read: a server that has lost its replicas, or its disk, still answers readers.
+                    await self.inner.keyvalue.set([(_PROBE, b"")], ttl_ms=_PROBE_KEPT_MS, now=0)
                 else:
                     await self._start_inner()
             except TorilError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toril.engine.redis.replies import ReplyError
-from toril.errors import ConfigError, EngineError, EngineUnavailable, StoreFull, StoreReadOnly, TorilError
+from toril.errors import ConfigError, EngineError, EngineUnavailable, StoreFull, TorilError
 
 _PASSING = frozenset({"LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS", "MOVED", "ASK"})
 
@@ -16,9 +16,9 @@ def translated(error: ReplyError, location: str) -> TorilError:
             "or delete finished jobs."
         )
     if error.code == "MISCONF":
-        return StoreReadOnly(
-            f"{location}: the server refuses writes because it could not save to disk ({error}). "
-            "Look into its log and free some space."
+        return EngineUnavailable(
+            f"{location}: the server refuses writes because it could not save to disk ({error}). Look into its log and "
+            "free some space."
         )
     if error.code == "READONLY":
         return EngineUnavailable(
