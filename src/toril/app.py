@@ -199,10 +199,12 @@ class Toril(Blocks):
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """For web frameworks: `FastAPI(lifespan=toril.lifespan)`.
 
-        Opens the store and, unless TORIL_WORKER_LIFESPAN is false, runs a worker for all queues in this process.
+        Opens the store, warms up the cache and, unless TORIL_WORKER_LIFESPAN is false, runs a worker for all queues in
+        this process.
         """
         async with self:
             self.discover()
+            await self.cache.warm()
             if self.settings.worker.lifespan and len(self.registry):
                 async with self.worker():
                     yield

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 from pydantic import TypeAdapter
 
+from toril.cache.cache import Cache
+from toril.cache.cached import CachedMaker
+from toril.cache.recipe import SingleFlight
 from toril.engine.open import Opening, check_url, open_engine
 from toril.engine.protocol import Engine
 from toril.engine.sheltered import ShelteredEngine
@@ -94,6 +97,7 @@ class Blocks:
             timeout_s=settings.limits.timeout,
         )
         self.realtime = Realtime(jobs, clock=clock, settings=settings.realtime, blocking=blocking)
+        self.cache = Cache(stores.of("cache").get, clock=clock, blocking=blocking, settings=settings.cache)
 
     def limit(
         self,
@@ -163,7 +167,45 @@ class Blocks:
             presence=presence,
         )
 
+    def cached(
+        self,
+        *,
+        ttl: Duration,
+        key: str | None = None,
+        name: str | None = None,
+        tags: Sequence[str] = (),
+        stale: Duration = 0,
+        stale_if_error: Duration | None = None,
+        negative: Duration | None = None,
+        early: float = 0.0,
+        single_flight: SingleFlight = "everywhere",
+    ) -> CachedMaker:
+        """Keep the results of a function, async or not: `@toril.cached(ttl="5m", tags=["user:{user_id}"])`.
+
+        `key` and `tags` are templates over its parameters; without a `key` all arguments are, under the function's
+        name. For `stale` after the `ttl` the old result is served while a new one is made behind it, and for
+        `stale_if_error` (by default the same) when that fails. `negative` is the life of a result that is None, 0 for
+        not keeping it; `early` the last part of its life (0 to 1) in which a result that is asked for is made anew.
+        Of all who ask for what is not there, in all processes, one makes it; `single_flight="process"`: in each.
+
+        Results are JSON by the return annotation; what comes from this process's memory is the very object, so do not
+        change it. Raises ConfigError, where it is written.
+        """
+        return CachedMaker(
+            self.cache,
+            ttl=ttl,
+            key=key,
+            name=name,
+            tags=tags,
+            stale=stale,
+            stale_if_error=stale_if_error,
+            negative=negative,
+            early=early,
+            single_flight=single_flight,
+        )
+
     async def _close_blocks(self) -> None:
         """Let blocks end what they do in the running event loop, before their stores are closed."""
+        await self.cache.close()
         await self.limits.close()
         await self.realtime.close()

@@ -39,6 +39,8 @@ def test_a_healthy_store_passes(url: str, path: Path) -> None:
         "worker": "pass",
         "queue docs": "pass",
         "channels": "pass",
+        "cache": "pass",
+        "rate limits": "pass",
     }
     assert url in found["configuration"]["found"]
     assert "--url" in found["configuration"]["found"]
@@ -50,7 +52,7 @@ def test_people_get_a_line_per_check(url: str, path: Path) -> None:
     announce(path, running=["a1"])
     shown = toril("doctor", "--url", url).stdout
     assert "pass  integrity: quick check found no damage" in shown
-    assert shown.rstrip().endswith("11 pass, 0 warn, 0 fail")
+    assert shown.rstrip().endswith("13 pass, 0 warn, 0 fail")
 
 
 def test_the_variable_that_decided_is_named(url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

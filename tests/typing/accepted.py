@@ -74,3 +74,34 @@ async def bulk() -> None:
 
 def kinds(a: AsyncTask[[str], bytes], b: PlainTask[[str, int], str]) -> list[Task[..., Any]]:
     return [a, b, generate, add]
+
+
+@toril.cached(ttl="5m", tags=["user:{user}"])
+async def kept(user: str, limit: int = 10) -> list[Report]:
+    return []
+
+
+@toril.cached(ttl=60)
+def kept_plain(n: int) -> str:
+    return ""
+
+
+class Desk:
+    @toril.cached(ttl=60)
+    async def report(self, n: int) -> Report:
+        return Report(pages=n)
+
+    @toril.cached(ttl=60)
+    def title(self, n: int) -> str:
+        return ""
+
+
+async def cached_functions() -> None:
+    assert_type(await kept("ada", limit=3), list[Report])
+    assert_type(kept_plain(1), str)
+    assert_type(await Desk().report(3), Report)
+    assert_type(Desk().title(n=3), str)
+    await kept.invalidate("ada")
+    kept_plain.invalidate_sync(1)
+    await Desk().report.invalidate(3)
+    assert_type(kept.key("ada"), str)

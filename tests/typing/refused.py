@@ -43,3 +43,22 @@ def wrong_options() -> None:
     toril.task(attemps=3)  # refused
     toril.task(pool="fibre")  # refused
     toril.task(5)  # refused
+
+
+@toril.cached(ttl=60)
+async def kept(user: str, limit: int = 10) -> int:
+    return 1
+
+
+class Desk:
+    @toril.cached(ttl=60)
+    async def report(self, n: int) -> int:
+        return n
+
+
+async def wrong_cached_calls() -> None:
+    await kept(5)  # refused
+    await kept("ada", limt=3)  # refused
+    await kept.invalidate()  # refused
+    await Desk().report("3")  # refused
+    toril.cached()  # refused

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from toril.app import Toril
-from toril.cli import block_checks, checks, redis_checks, spool
+from toril.cli import block_checks, cache_checks, checks, redis_checks, spool
 from toril.cli.checks import Check, Level
 from toril.cli.loading import load_app
 from toril.cli.options import AppOption, JsonOption, UrlOption
@@ -130,6 +130,8 @@ async def _open_checks(toril: Toril, database: Path | None) -> AsyncIterator[Che
     for one in queues:
         yield await checks.queue(engine, one, workers, now)
     yield await block_checks.channels(engine, now)
+    yield await cache_checks.cache(toril)
+    yield cache_checks.limits(toril)
 
 
 def _store(health: Health) -> Check:

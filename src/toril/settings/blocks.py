@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from typing import Any, Literal
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toril.settings.section import Bytes, Seconds, Section
+
+
+class _CacheNames(PydanticBaseSettingsSource):
+    """The name that other applications use, after Toril's own."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        disabled = os.environ.get("DISABLE_CACHE", "").strip().lower() in ("1", "true", "yes", "on")
+        return {"enabled": False} if disabled else {}
 
 
 class CacheSettings(Section):
@@ -16,6 +28,30 @@ class CacheSettings(Section):
     model_config = SettingsConfigDict(env_prefix="TORIL_CACHE_")
 
     url: str | None = Field(default=None, description="where the cache is stored; where jobs are, if unset")
+    enabled: bool = Field(default=True, description="whether anything is cached; DISABLE_CACHE=true turns it off, too")
+    namespace: str = Field(
+        default="app", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="tells applications apart that share a store"
+    )
+    ttl: Seconds = Field(default=3600.0, gt=0, description="how long a value is kept that is set without a time")
+    timeout: Seconds = Field(default=0.5, gt=0, description="how long a look-up may wait for the store")
+    lock: Seconds = Field(
+        default=5.0, gt=0, description="after how long another process makes a value whose maker has vanished"
+    )
+    local_entries: int = Field(default=10_000, ge=0, description="most values in the memory of a process; 0: none")
+    local_bytes: Bytes = Field(default=64 * 1024 * 1024, description="most bytes of values in the memory of a process")
+    compress_above: Bytes = Field(default=8 * 1024, description="from which size on values are stored compressed")
+    warm_timeout: Seconds = Field(default=30.0, gt=0, description="how long warming up may hold up the start")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, _CacheNames(settings_cls))
 
 
 class LimitSettings(Section):

@@ -8,6 +8,7 @@ from toril.web.api.router import jobs_api
 from toril.web.auth import Auth, ClaimHas, Identity, JWTAuth
 from toril.web.channels.api import JobOwner, channel_api, everybody
 from toril.web.health import health_api
+from toril.web.middleware.cache import CacheMiddleware
 from toril.web.middleware.ratelimit import RateLimitMiddleware, rate_limited
 from toril.web.mounts import check_bind
 from toril.web.problems import ApiError
@@ -15,6 +16,7 @@ from toril.web.problems import ApiError
 __all__ = [
     "ApiError",
     "Auth",
+    "CacheMiddleware",
     "ClaimHas",
     "Gate",
     "Identity",
