@@ -1,10 +1,14 @@
-// One real BullMQ: node peer.mjs <package> <port> [prefix]. Queues, jobs, flows, workers and listeners by request.
+// One real BullMQ: node peer.mjs <package> <port> [prefix] [cluster]. Queues, jobs, flows, workers and listeners by request.
 import { serve, say } from "./lines.mjs";
 import { handler } from "./handlers.mjs";
 
-const [packageName, port, prefix = "bull"] = process.argv.slice(2);
+const [packageName, port, prefix = "bull", kind = "single"] = process.argv.slice(2);
 const { Queue, Job, FlowProducer, Worker, QueueEvents, UnrecoverableError } = await import(packageName);
-const connection = { host: "127.0.0.1", port: Number(port), maxRetriesPerRequest: null };
+const place = { host: "127.0.0.1", port: Number(port) };
+const connection =
+  kind === "cluster"
+    ? new (await import("ioredis")).Cluster([place], { redisOptions: { maxRetriesPerRequest: null } })
+    : { ...place, maxRetriesPerRequest: null };
 
 const queues = new Map();
 const closable = [];
