@@ -72,6 +72,7 @@ why, is the first line of a worker and a line in the log.
 | `rediss://user:password@host:6380` | the same with TLS; `?ssl_ca_certs=/path/ca.pem` names a CA of your own |
 | `unix:///run/redis.sock?db=0` | the same by a Unix socket |
 | `redis+sentinel://:password@one,two,three/mymaster/0` | the primary that these sentinels name |
+| `redis+cluster://:password@one,two,three` | a cluster that these nodes belong to |
 
 [On Redis](../how-to/redis.md) says what such a server must be like, and what happens when it is away.
 """

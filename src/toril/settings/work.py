@@ -104,7 +104,12 @@ class RedisSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix="TORIL_REDIS_")
 
-    prefix: str = Field(default="bull", min_length=1, description="what all keys of queues begin with, as in BullMQ")
+    prefix: str = Field(
+        default="bull",
+        min_length=1,
+        description="what all keys of queues begin with, as in BullMQ. On a cluster it needs a hash tag, and `bull` "
+        "stands for `{bull-<queue>}`",
+    )
     wire: Literal["auto", "bullmq5", "bullmq6"] = Field(
         default="auto",
         description="whose rules hold where BullMQ's major versions differ; `auto` finds out queue by queue",
