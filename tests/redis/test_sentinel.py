@@ -48,7 +48,7 @@ def sentinel(folder: Path, primary: RedisServer, number: int) -> tuple[subproces
 async def test_work_goes_on_after_a_fail_over(
     start_server: StartServer, tmp_path: Path, start_sentinels: list[subprocess.Popen[bytes]]
 ) -> None:
-    # A01
+    # A01 A16
     login = ("--requirepass", "secret", "--masterauth", "secret", "--appendonly", "yes")
     primary = start_server(*login)
     replica = start_server(*login, "--replicaof", "127.0.0.1", str(primary.port), "--repl-diskless-sync-delay", "0")
