@@ -74,7 +74,7 @@ bench: $(VENV)/.ready-bench redis node ## Measure against other queues, embedded
 	$(PY) -m bench $(ARGS)
 
 soak: setup redis ## Run the long fault and load tests
-	$(PY) -m pytest -m soak --timeout=3600 $(wildcard tests/faults tests/redis) $(ARGS)
+	$(PY) -m pytest -m soak --timeout=3600 $(wildcard tests/faults tests/redis tests/properties) $(ARGS)
 
 servers: $(VENV)/.ready-servers setup ## Run the tests of the Redis engine on Redis 6.2 and on Valkey
 	$(PY) scripts/servers.py $(ARGS)

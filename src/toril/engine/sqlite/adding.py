@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from toril.engine.ports.jobs import BATCH_MEMORY_MS, LONG_MEMORY_MS, Added
 from toril.engine.sqlite.inserting import insert_jobs, queue_number
+from toril.engine.sqlite.kin import settle_deleted
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
 from toril.engine.sqlite.unique import claim, own
@@ -83,6 +84,8 @@ def _one_by_one(tx: Transaction, queue_id: int, jobs: Sequence[NewJob], now: int
     for job in jobs:
         known = tx.value(_SQL["cancelling"], queue=queue_id, id=job.id) is not None
         owner = None if known else claim(tx, queue_id, job, now)
+        if job.unique is not None and job.unique.replace:
+            settle_deleted(tx, now)
         ids.append(job.id if owner is None else owner)
         created.append(not known and owner is None)
         if created[-1]:

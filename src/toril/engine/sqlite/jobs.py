@@ -362,14 +362,15 @@ def _cancel(tx: Transaction, *, queue: str, id: str, request: CancelRequest) -> 
     row = None if queue_id is None else tx.row(_SQL["cancelling"], queue=queue_id, id=id)
     if row is None:
         return CancelAnswer.MISSING
-    seq, state, key, kin = row
+    seq, state, key, kin, earlier = row
     if state in (COMPLETED, FAILED):
         return CancelAnswer.FINISHED
     tx.touched |= {f"w:{queue}", f"e:{queue}"}
     if state == ACTIVE:
         tx.run(_SQL["request_cancel"], seq=seq, cancel=cancel_entry(request))
         return CancelAnswer.REQUESTED
-    reason = failed_reason(request.reason)
+    # The first request stands, as when a worker had been asked that has vanished since.
+    reason = failed_reason((cancel_of(earlier) or request).reason)
     if key is not None:
         owner_ended(tx, queue_id, id, key, request.at)
     tx.run(_SQL["cancel"], seq=seq, now=request.at, reason=reason, cancel=cancel_entry(request))

@@ -155,14 +155,27 @@ class CancelCases(Cases):
         assert await cancel(stage) is CancelAnswer.MISSING
         assert (await stage.read("a", "other")).state is State.WAITING
 
-    async def test_cancelling_twice(self, stage: Stage) -> None:
+    @pytest.mark.parametrize("state", IN_LINE)
+    async def test_cancelling_twice(self, stage: Stage, state: State) -> None:
         """The first request stands: a second one changes neither who asked nor why."""
-        await stage.bring("a", State.DELAYED)
+        await stage.bring("a", state)
         await cancel(stage)
         before = await stage.read("a")
         await stage.elapse(1_000)
         assert await cancel(stage, reason="other") in {CancelAnswer.FINISHED, CancelAnswer.CANCELLED}
         assert await stage.read("a") == before
+
+    async def test_cancelling_again_after_the_worker_has_vanished(self, stage: Stage) -> None:
+        """The first request stands here, too."""
+        await stage.bring("a", State.ACTIVE)
+        await cancel(stage)
+        asked = CancelRequest("ann", "too late", stage.now)
+        await stage.elapse(2 * LOCK_MS)
+        await stage.jobs.recover(QUEUE, max_stalls=2, now=stage.now)
+        assert await cancel(stage, reason="other") is CancelAnswer.CANCELLED
+        await run_out(stage, stage.worker())
+        stored = await stage.read("a")
+        assert (stored.state, stored.failed_reason, stored.cancel) == (State.FAILED, "cancelled: too late", asked)
 
     async def test_while_the_queue_is_paused(self, stage: Stage) -> None:
         """A pause does not keep a job from being cancelled."""

@@ -11,8 +11,9 @@ from toril.jobs.flow import ChildFailure, Children, ChildResult, FlowNode, JobRe
 from toril.jobs.options import Keep
 from toril.jobs.outcome import Done, Parked
 from toril.jobs.states import State
+from toril.jobs.unique import UniqueKey, with_key
 from toril.testing.conformance.flows import done, end_all, grow, tree
-from toril.testing.conformance.stage import QUEUE, Cases, Stage, ids_of, job
+from toril.testing.conformance.stage import OWN, QUEUE, Cases, Stage, ids_of, job
 
 
 class FlowChangeCases(Cases):
@@ -121,6 +122,15 @@ class FlowChangeCases(Cases):
         assert await stage.flows.children(QUEUE, "p") == Children()
         assert ids_of(await stage.worker().take(9)) == ["p"]
 
+    async def test_a_replaced_child_holds_nobody_up(self, stage: Stage) -> None:
+        """A call with the same unique key that takes its place is another job, and nobody's child."""
+        key = UniqueKey("k", replace=True)
+        late = job("a", opts=with_key(OWN, key), delay_ms=9_000)._replace(unique=key)
+        await stage.add(late)
+        await grow(stage, *tree("a"))
+        assert (await stage.add(late._replace(id="b"))).ids == ("b",)
+        assert await stage.ids(State.WAITING, State.DELAYED) == ["p", "b"]
+
     async def test_a_removed_parent_takes_its_children_along(self, stage: Stage) -> None:
         """All levels, pending or done; a running one forbids it."""
         await grow(stage, *tree("a", "b"), FlowNode("other", job("deep"), 1))
@@ -133,6 +143,7 @@ class FlowChangeCases(Cases):
         assert (await stage.inspect.counts("other")).total == 0
         removed = [event.job_id for event in await stage.events() if event.kind == "removed"]
         assert sorted(removed) == ["a", "b", "p"]
+        assert [kind for kind, id_ in await stage.told() if id_ == "p"] == ["waiting-children", "removed"]
         assert await stage.worker().take(9) == ()
 
     @pytest.mark.parametrize("how", ["drain", "clean", "obliterate"])

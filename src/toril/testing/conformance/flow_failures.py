@@ -165,6 +165,17 @@ class FailingChildCases(Cases):
             assert await lost.end(name, Done("1")) is Code.LOCK_LOST
         assert (await stage.flows.children(QUEUE, "p")).processed == (done("a"),)
 
+    async def test_a_parent_that_stalls_is_still_to_fail(self, stage: Stage) -> None:
+        """When a child of a running parent failed and its worker vanished, it comes back with that failure."""
+        worker = await stage.bring("p", State.ACTIVE)
+        await grow(stage, FlowNode(QUEUE, job("a"), JobRef(QUEUE, "p")))
+        await worker.take()
+        await worker.end("a", BROKE)
+        await stage.elapse(20_000)
+        await stage.jobs.recover(QUEUE, max_stalls=2, now=stage.now)
+        [taken] = await stage.worker().take()
+        assert (taken.id, taken.deferred_failure is not None) == ("p", True)
+
     @pytest.mark.parametrize("policy", list(OnFailure))
     async def test_a_cancelled_child_has_failed(self, stage: Stage, policy: OnFailure) -> None:
         """Whether it was delayed or running."""

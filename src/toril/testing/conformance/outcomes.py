@@ -7,7 +7,7 @@ import pytest
 from toril.engine.ports.jobs import Code
 from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Released, Retry, Snooze
 from toril.jobs.states import TRANSITIONS, Cause, State, allowed
-from toril.testing.conformance.stage import QUEUE, REACHABLE, Cases, Stage, job
+from toril.testing.conformance.stage import LOCK_MS, QUEUE, REACHABLE, Cases, Stage, job
 
 OUTCOMES: tuple[Outcome, ...] = (
     Done('{"n":1}'),
@@ -86,6 +86,16 @@ class OutcomeCases(Cases):
         stored = await stage.read("a")
         assert (stored.result, stored.failed_reason, stored.stacktrace) == ('{"pages":12}', None, ())
         assert (stored.finished, stored.updated) == (stage.now, stage.now)
+
+    async def test_done_leaves_no_failure_behind(self, stage: Stage) -> None:
+        """A job that was to fail and was run all the same is completed, and nothing else."""
+        worker = await stage.bring("a", State.ACTIVE)
+        await stage.elapse(2 * LOCK_MS)
+        await stage.jobs.recover(QUEUE, max_stalls=0, now=stage.now)
+        [taken] = await worker.take()
+        assert taken.deferred_failure is not None
+        await worker.end("a", Done("1"))
+        assert (await stage.read("a")).deferred_failure is None
 
     async def test_failed_keeps_the_reason(self, stage: Stage) -> None:
         """A job that failed shows its reason and its stack trace, and no result."""

@@ -8,7 +8,7 @@ import pytest
 
 from toril.engine.ports.jobs import Code
 from toril.jobs.limits import QueueLimits
-from toril.jobs.outcome import Done, Failed, Limited, Outcome, Retry
+from toril.jobs.outcome import Done, Failed, Limited, Outcome, Released, Retry
 from toril.jobs.states import State
 from toril.kernel.durations import Rate
 from toril.testing.conformance.stage import LOCK_MS, MINUTE, QUEUE, Cases, Stage, ids_of, job
@@ -159,6 +159,15 @@ class StoppedCases(Cases):
         answer = await worker.exchange(worker.ended("a", Limited(MINUTE)), worker.ended("b", Limited(5_000)), want=5)
         assert about(answer.limited_ms, MINUTE)
         assert await stage.line() == ["a", "b", "c"]
+
+    async def test_released_ones_beside_it_keep_their_place(self, stage: Stage) -> None:
+        """Jobs that are given back in the same exchange, for either reason, stand as they were handed in."""
+        await stage.add("a", "b", "c", "d")
+        worker = stage.worker()
+        await worker.take(3)
+        ends = (worker.ended("a", Released()), worker.ended("b", Limited(5_000)), worker.ended("c", Released()))
+        await worker.exchange(*ends)
+        assert await stage.line() == ["a", "b", "c", "d"]
 
     async def test_a_prioritized_job_stays_one(self, stage: Stage) -> None:
         """It goes in front of those of its priority."""

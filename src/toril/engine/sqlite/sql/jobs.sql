@@ -117,7 +117,7 @@ UPDATE jobs SET
     place = column2,
     changed = column3,
     stalls = stalls + 1,
-    deferred = column4,
+    deferred = coalesce(column4, deferred),
     token = NULL,
     history = CASE WHEN history IS NULL THEN column5 ELSE history || ',' || column5 END
 FROM (VALUES {rows})
@@ -170,14 +170,14 @@ DELETE FROM exchanges WHERE (worker, queue, seq) IN
 DELETE FROM batches WHERE (minute, batch) IN (SELECT minute, batch FROM batches WHERE minute < :minute ORDER BY minute LIMIT :limit)
 
 -- name: cancelling
-SELECT seq, state, unique_key, kin FROM jobs WHERE queue = :queue AND id = :id
+SELECT seq, state, unique_key, kin, cancel FROM jobs WHERE queue = :queue AND id = :id
 
 -- name: request_cancel
 UPDATE jobs SET cancel = coalesce(cancel, :cancel) WHERE seq = :seq
 
 -- name: cancel
 UPDATE jobs SET
-    state = 6, place = :now, changed = :now, finished = :now, reason = :reason, cancel = :cancel, deferred = NULL
+    state = 6, place = :now, changed = :now, finished = :now, reason = :reason, cancel = coalesce(cancel, :cancel), deferred = NULL
 WHERE seq = :seq
 
 -- name: running

@@ -51,7 +51,9 @@ for _, name in ipairs({ 'delayed', 'prioritized', 'waiting-children' }) do
   end
 end
 -- In the list: taking it out there would cost as much as there is waiting. Whoever gets it next fails it.
-redis.call('HSET', key, 'defa', reason, 'toril:cancel', request)
+if not redis.call('HGET', key, 'toril:cancel') then
+  redis.call('HSET', key, 'defa', reason, 'toril:cancel', request)
+end
 dedup_finished(queue, id, redis.call('HGET', key, 'deid'))
 mark(queue)
 return 'cancelled'

@@ -48,7 +48,7 @@ local function check(run, lock, fields)
   return 'OK'
 end
 
-local ended_well, ended_badly, released, ahead = {}, {}, {}, {}
+local ended_well, ended_badly, ahead = {}, {}, {}
 local in_line = false
 -- How long the queue is to stop, because handlers said so.
 local stop_ms = 0
@@ -63,6 +63,9 @@ local function finish_well(run, key, fields)
   end
   redis.call('HSET', key, 'atm', (tonumber(fields[2] or '') or 0) + 1, 'returnvalue', run.text, 'finishedOn', run.ended,
     run.history_field, run.history)
+  if fields[11] then
+    redis.call('HDEL', key, 'defa')
+  end
   ended_well[#ended_well + 1] = run.ended
   ended_well[#ended_well + 1] = run.id
   event(queue, 'completed', 'jobId', run.id, 'returnvalue', run.text, 'prev', 'active')
@@ -126,7 +129,7 @@ local function put_back(run, key, fields)
     return
   end
   if run.cause == 'released' then
-    released[#released + 1] = run.id
+    ahead[#ahead + 1] = { run.id, 0 }
   else
     put_in_line(queue, run.id, priority, run.cause == 'retry' and option(fields[9], 'lifo') == true)
   end
@@ -149,9 +152,9 @@ end
 -- Most runs end well, and need little of what is stored.
 local function fields_to_end(run, key)
   if run.cause == 'done' then
-    local few = redis.call('HMGET', key, 'ats', 'atm', 'deid', 'parentKey')
+    local few = redis.call('HMGET', key, 'ats', 'atm', 'deid', 'parentKey', 'defa')
     local parent = few[4] and redis.call('HGET', key, 'parent')
-    return { few[1], few[2], false, few[3], few[4], parent, false, false, false, few[1] }
+    return { few[1], few[2], false, few[3], few[4], parent, false, false, false, few[1], few[5] }
   end
   return redis.call('HMGET', key, 'name', 'atm', 'priority', 'deid', 'parentKey', 'parent', 'stacktrace', 'toril:cancel', 'opts', 'ats')
 end
@@ -234,9 +237,6 @@ local function hand_in()
     redis.call('SREM', base .. 'stalled', unpack(ours))
   end
   -- The last one pushed stands foremost: they come to stand as they were handed in.
-  for number = #released, 1, -1 do
-    redis.call('RPUSH', queue.wait, released[number])
-  end
   for number = #ahead, 1, -1 do
     local id, priority = ahead[number][1], ahead[number][2]
     if priority > 0 then

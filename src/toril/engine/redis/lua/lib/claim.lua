@@ -40,6 +40,7 @@ local function claim(queue, job, de)
     return nil
   end
   if de.replace and redis.call('ZREM', queue.base .. 'delayed', owner) == 1 then
+    unlink(queue, owner, redis.call('HMGET', queue.base .. owner, 'parentKey', 'parent'))
     delete_job(queue, owner)
     redis.call('DEL', pending)
     event(queue, 'removed', 'jobId', owner, 'prev', 'delayed')
