@@ -7,6 +7,7 @@ from toril.engine.protocol import Engine
 from toril.engine.redis.address import parse_address
 from toril.engine.redis.client import RedisClient
 from toril.engine.redis.engine import RedisEngine
+from toril.engine.redis.link import ClientOptions
 from toril.engine.sqlite.engine import SqliteEngine
 
 
@@ -47,7 +48,7 @@ class RedisStore(Store):
     unit_ms = 3_600_000
 
     def __init__(self, url: str, wire: str) -> None:
-        self.engine = RedisEngine(url, wire=wire)
+        self.engine = RedisEngine(url, wire=wire, client=ClientOptions(timeout_s=60))
         self.client = RedisClient(parse_address(url))
 
     async def open(self) -> Engine:
