@@ -23,6 +23,7 @@ from tests.properties.wishes import (
     WORKERS,
     Call,
     Wish,
+    opts_of,
 )
 from toril.engine.ports.jobs import Added, Exchanged, Finish, Lock
 from toril.errors import FlowConflict, JobLocked
@@ -33,7 +34,6 @@ from toril.jobs.options import Keep
 from toril.jobs.outcome import Limited, Outcome, Retry, Snooze
 from toril.jobs.states import State
 from toril.jobs.unique import with_key
-from toril.kernel import codec
 from toril.kernel.durations import Rate
 from toril.testing.clock import START_MS
 
@@ -56,7 +56,7 @@ class JobsMachine(RuleBasedStateMachine):
         self.model = Model(START_MS, self.engine.capabilities.immediate_cancel)
         self.comparison = Comparison(self.engine, self.model)
         self.seq = {"one": 0, "two": 0}
-        self.numbers = 0
+        self.numbers = self.ended = 0
         # Every token that was ever given, right or outdated by now.
         self.tokens: dict[str, list[str]] = {}
         self.last_add: tuple[str, list[NewJob], int, Added] | None = None
@@ -178,8 +178,8 @@ class JobsMachine(RuleBasedStateMachine):
         self.seq[worker] += 1
         token = f"{worker}:{self.seq[worker]}"
         runs = [
-            End(name, held, self._scaled(outcome), self.now - len(given) + number, self._kept(keep))
-            for number, (name, held, outcome, keep) in enumerate(given)
+            End(name, held, self._scaled(outcome), self._moment(), self._kept(keep))
+            for name, held, outcome, keep in given
         ]
         finished = tuple(Finish(end.id, end.token, end.outcome, self.now, end.ended, end.keep) for end in runs)
         call = Call(worker, self.seq[worker], token, finished, want, self.now)
@@ -309,9 +309,15 @@ class JobsMachine(RuleBasedStateMachine):
     @invariant()
     def both_tell_the_same(self) -> None:
         self.run(self.comparison.whole())
+        self.ended = 0
         self._elapse(TICK_MS)
 
     # What the rules are made of
+
+    def _moment(self) -> int:
+        """When a run ended: since the last step, and no two at once."""
+        self.ended += 1
+        return self.now - TICK_MS + self.ended
 
     def _elapse(self, ms: int) -> None:
         self.model.now += ms
@@ -319,20 +325,12 @@ class JobsMachine(RuleBasedStateMachine):
             self.run(self.store.elapse(ms))
 
     def _new(self, id: str, priority: int, units: int, lifo: bool, ours: bool, unique: str) -> NewJob:
-        opts: dict[str, Any] = {"attempts": 3}
         delay = self._free_delay(units * self.store.unit_ms, 0)
-        if delay:
-            opts["delay"] = delay
-        if priority:
-            opts["priority"] = priority
-        if lifo:
-            opts["lifo"] = True
-        if ours:
-            opts["toril"] = {"v": 1}
         key = UNIQUE.get(unique)
         if key is not None and key.window_ms is not None:
             key = key._replace(window_ms=WINDOW_UNITS * self.store.unit_ms)
-        text = codec.encode(opts) if key is None else with_key(codec.encode(opts), key)
+        text = opts_of(delay, priority, lifo, ours)
+        text = text if key is None else with_key(text, key)
         return NewJob(id, "work", "{}", text, self.now, delay, priority, lifo, key)
 
     def _child(self, wish: Wish, number: int, pick: int | None) -> NewJob:

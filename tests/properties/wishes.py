@@ -9,6 +9,7 @@ from toril.jobs.flow import OnFailure
 from toril.jobs.options import Keep
 from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Parked, Released, Retry, Snooze
 from toril.jobs.unique import UniqueKey
+from toril.kernel import codec
 
 PICKS = st.integers(0, 30)
 WORKERS = st.sampled_from(["one", "two"])
@@ -69,3 +70,9 @@ class Call(NamedTuple):
     finished: tuple[Finish, ...]
     want: int
     at: int
+
+
+def opts_of(delay: int, priority: int, lifo: bool, ours: bool) -> str:
+    """The stored options of a job."""
+    given = {"delay": delay, "priority": priority, "lifo": lifo, "toril": {"v": 1} if ours else None}
+    return codec.encode({"attempts": 3} | {name: value for name, value in given.items() if value})

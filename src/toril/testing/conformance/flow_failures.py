@@ -7,6 +7,7 @@ import pytest
 from toril.engine.ports.inspect import Changed
 from toril.engine.ports.jobs import CancelAnswer, Code
 from toril.jobs.flow import ChildFailure, Children, FlowNode, JobRef, OnFailure
+from toril.jobs.options import Keep
 from toril.jobs.outcome import Cancelled, Done, Failed, Parked, Released, Retry
 from toril.jobs.states import State
 from toril.testing.conformance.flows import BROKE, TOLD, done, end_all, grow, tree
@@ -85,6 +86,14 @@ class FailingChildCases(Cases):
         assert await stage.state("p") is State.WAITING_CHILDREN
         assert await stage.inspect.retry(QUEUE, ["a"], now=stage.now) == (Changed.OK,)
         assert await end_all(worker) == ["a"]
+        assert await end_all(worker) == ["p"]
+
+    async def test_a_failed_child_that_is_not_kept_holds_nobody_up(self, stage: Stage) -> None:
+        """Nobody can retry it any more."""
+        await grow(stage, *tree("a", on_failure=None))
+        worker = stage.worker()
+        await worker.take()
+        await worker.end("a", BROKE, keep=Keep(None, 0))
         assert await end_all(worker) == ["p"]
 
     @pytest.mark.parametrize("policy", list(OnFailure))

@@ -182,6 +182,9 @@ local function apply(run, lock)
   end
   any_ended = true
   if run.count == 0 then
+    if fields[5] then
+      unlink(queue, run.id, { fields[5], fields[6] })
+    end
     delete_job(queue, run.id)
     local list = run.cause == 'done' and ended_well or ended_badly
     list[#list] = nil
