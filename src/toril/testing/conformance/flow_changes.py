@@ -12,7 +12,7 @@ from toril.jobs.options import Keep
 from toril.jobs.outcome import Done, Parked
 from toril.jobs.states import State
 from toril.jobs.unique import UniqueKey, with_key
-from toril.testing.conformance.flows import done, end_all, grow, tree
+from toril.testing.conformance.flows import BROKE, done, end_all, grow, tree
 from toril.testing.conformance.stage import OWN, QUEUE, Cases, Stage, ids_of, job
 
 
@@ -75,6 +75,16 @@ class FlowChangeCases(Cases):
         assert refused.value.job_id == "a"
         assert (await stage.counts()).total == 2
         assert await stage.flows.children(QUEUE, "q") == Children()
+
+    async def test_a_child_that_was_forgotten_may_have_another_parent(self, stage: Stage) -> None:
+        """With the policy `remove` its failure ends being a child."""
+        await grow(stage, *tree("a", "b", on_failure=OnFailure.REMOVE))
+        worker = stage.worker()
+        await worker.take()
+        await worker.end("a", BROKE)
+        await grow(stage, FlowNode(QUEUE, job("q")), FlowNode(QUEUE, job("a"), 0, OnFailure.IGNORE))
+        assert (await stage.flows.children(QUEUE, "q")).failed == (ChildFailure(QUEUE, "a", "work", "it broke"),)
+        assert (await stage.flows.children(QUEUE, "p")).pending == (JobRef(QUEUE, "b"),)
 
     async def test_a_flow_names_each_job_once_and_parents_first(self, stage: Stage) -> None:
         """Refused before anything is stored."""

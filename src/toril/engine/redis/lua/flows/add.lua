@@ -23,6 +23,12 @@ for at = 9 + tonumber(ARGV[8]), #ARGV, FIELDS do
   }
 end
 
+-- A child may have been forgotten: its failure was to be that of none.
+local function is_child_of(parent, key)
+  return redis.call('SISMEMBER', parent .. ':dependencies', key) == 1 or redis.call('HEXISTS', parent .. ':processed', key) == 1
+    or redis.call('HEXISTS', parent .. ':failed', key) == 1 or redis.call('ZSCORE', parent .. ':unsuccessful', key)
+end
+
 -- Scripts have no rollback: all is checked before the first write.
 for number, node in ipairs(nodes) do
   if node.parent_key ~= '' then
@@ -30,7 +36,7 @@ for number, node in ipairs(nodes) do
       return { 'missing', number - 1 }
     end
     local other = redis.call('HGET', node.key, 'parentKey')
-    if other and other ~= node.parent_key and redis.call('EXISTS', other) == 1 then
+    if other and other ~= node.parent_key and is_child_of(other, node.key) then
       return { 'taken', number - 1, other }
     end
   end
