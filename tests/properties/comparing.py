@@ -1,6 +1,7 @@
 """What an engine and its model tell, side by side."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tests.properties.model import QUEUE, Model
 from tests.properties.model_job import ModelJob
@@ -12,6 +13,7 @@ from toril.jobs.states import State
 
 SLOW_MS = 60_000
 """By how much a server's own clock may be off: it goes by itself, and nobody tells it of ticks."""
+_PASSING = (("waiting", State.WAITING_CHILDREN.value), ("removed", State.WAITING.value))
 ORDERED = (State.WAITING, State.PRIORITIZED, State.DELAYED, State.COMPLETED, State.FAILED)
 
 
@@ -122,6 +124,10 @@ def _by_job(events: Sequence[tuple[str, str, str | None]]) -> dict[str, list[tup
     for kind, name, prev in events:
         found.setdefault(name, []).append((kind, prev))
     for name, told in found.items():
+        while _PASSING in pairwise(told):
+            # As in BullMQ a parent that is removed stands in line for a moment, when its last child has gone.
+            at = list(pairwise(told)).index(_PASSING)
+            told[at : at + 2] = [("removed", State.WAITING_CHILDREN.value)]
         stalls = [each for each in told if each[0] == "stalled"]
         found[name] = [each for each in told if each[0] != "stalled"] + stalls
     return found

@@ -61,8 +61,6 @@ end
 
 -- Remove a job with its children, each told. Its parent no longer waits for it.
 local function remove_told(queue, id)
-  -- Out of its place first: the last of its children would put it in line for a moment.
-  local from = take_out(queue, id)
   for _, child in ipairs(children_of(queue, id)) do
     local at, child_id = split_key(queue, child)
     if at and redis.call('EXISTS', child) == 1 then
@@ -71,6 +69,7 @@ local function remove_told(queue, id)
   end
   local fields = redis.call('HMGET', queue.base .. id, 'parentKey', 'parent', 'deid')
   unlink(queue, id, fields)
+  local from = take_out(queue, id)
   dedup_removed(queue, id, fields[3])
   delete_job(queue, id)
   event(queue, 'removed', 'jobId', id, 'prev', from)
