@@ -14,6 +14,8 @@ from toril.cache.recipe import SingleFlight
 from toril.engine.open import Opening, check_url, open_engine
 from toril.engine.protocol import Engine
 from toril.engine.sheltered import ShelteredEngine
+from toril.idempotency.guard import Guard
+from toril.idempotency.once import Once
 from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock
 from toril.kernel.durations import Duration
@@ -97,6 +99,18 @@ class Blocks:
             timeout_s=settings.limits.timeout,
         )
         self.realtime = Realtime(jobs, clock=clock, settings=settings.realtime, blocking=blocking)
+        once = settings.idempotency
+        self.once = Once(
+            Guard(
+                jobs,
+                clock=clock,
+                lock_ms=int(once.lock * 1000),
+                timeout_s=once.timeout,
+                on_outage=once.on_outage,
+            ),
+            blocking,
+            ttl_s=once.ttl,
+        )
         self.cache = Cache(stores.of("cache").get, clock=clock, blocking=blocking, settings=settings.cache)
 
     def limit(
@@ -207,5 +221,6 @@ class Blocks:
     async def _close_blocks(self) -> None:
         """Let blocks end what they do in the running event loop, before their stores are closed."""
         await self.cache.close()
+        await self.once.guard.close()
         await self.limits.close()
         await self.realtime.close()

@@ -20,6 +20,8 @@
     │   ├── StoreTooNew             written by a newer Toril
     │   └── UnsupportedFileSystem   SQLite on a network file system
     ├── LimitExceeded               a rate limit refuses (retryable)
+    ├── IdempotencyMismatch         a key was used for something else
+    ├── IdempotencyRunning          the work of a key is still being done (retryable)
     ├── JobError                    one job
     │   ├── JobNotFound
     │   ├── JobNotFinished          the operation needs a finished job
@@ -54,6 +56,8 @@ __all__ = [
     "EngineError",
     "EngineUnavailable",
     "FlowConflict",
+    "IdempotencyMismatch",
+    "IdempotencyRunning",
     "InvalidArguments",
     "InvalidResult",
     "JobCancelled",
@@ -208,6 +212,16 @@ class LimitExceeded(TorilError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class IdempotencyMismatch(TorilError):
+    """A key that stands for one call was used for another one."""
+
+
+class IdempotencyRunning(TorilError):
+    """The work of a key is still being done by another caller."""
+
+    retryable = True
 
 
 class JobError(TorilError):

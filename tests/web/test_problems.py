@@ -27,6 +27,8 @@ TABLE = [
     (errors.ResultTimeout("x"), 409, "result_timeout"),
     (errors.LockLost("x"), 409, "lock_lost"),
     (errors.AuthRequired("x"), 403, "auth_required"),
+    (errors.IdempotencyMismatch("x"), 422, "idempotency_mismatch"),
+    (errors.IdempotencyRunning("x"), 409, "idempotency_running"),
     (errors.LimitExceeded("x"), 429, "limit_exceeded"),
     (errors.EngineUnavailable("x"), 503, "engine_unavailable"),
     (errors.EngineClosed("x"), 503, "engine_closed"),

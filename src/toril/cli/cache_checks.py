@@ -1,4 +1,4 @@
-"""What `toril doctor` looks at beside jobs: the cache and the rate limits."""
+"""What `toril doctor` looks at beside jobs: the cache, rate limits, and what is done once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 
 from toril.app import Toril
 from toril.cli.checks import Check, Level
+from toril.kernel.durations import human
 
 _LOW_RATE = 0.4
 _ENOUGH = 100
@@ -42,3 +43,12 @@ def limits(toril: Toril) -> Check:
         todo = "name a file or a Redis in TORIL_URL or TORIL_LIMITS_URL: each process counts for itself now"
         return Check("rate limits", Level.WARN, f"counted in memory, and WEB_CONCURRENCY is {workers}", todo)
     return Check("rate limits", Level.PASS, found)
+
+
+def once(toril: Toril) -> Check:
+    """What becomes of what is done once per key."""
+    settings = toril.settings.idempotency
+    found = (
+        f"what came of a key is kept {human(settings.ttl)}, where jobs are; while that is away: {settings.on_outage}"
+    )
+    return Check("idempotency", Level.PASS, found)

@@ -132,6 +132,7 @@ async def _open_checks(toril: Toril, database: Path | None) -> AsyncIterator[Che
     yield await block_checks.channels(engine, now)
     yield await cache_checks.cache(toril)
     yield cache_checks.limits(toril)
+    yield cache_checks.once(toril)
 
 
 def _store(health: Health) -> Check:

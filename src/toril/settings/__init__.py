@@ -6,7 +6,13 @@ names the variable.
 """
 
 from toril.settings.address import UNSET, Address, store_address
-from toril.settings.blocks import CacheSettings, LimitSettings, RealtimeSettings, SessionSettings
+from toril.settings.blocks import (
+    CacheSettings,
+    IdempotencySettings,
+    LimitSettings,
+    RealtimeSettings,
+    SessionSettings,
+)
 from toril.settings.whole import SECTIONS, Settings, unknown_variables, variables
 from toril.settings.work import DEFAULT_URL, JobSettings, RedisSettings, WorkerSettings
 
@@ -16,6 +22,7 @@ __all__ = [
     "UNSET",
     "Address",
     "CacheSettings",
+    "IdempotencySettings",
     "JobSettings",
     "LimitSettings",
     "RealtimeSettings",

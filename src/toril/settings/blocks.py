@@ -68,6 +68,22 @@ class LimitSettings(Section):
     )
 
 
+class IdempotencySettings(Section):
+    """`TORIL_IDEMPOTENCY_…`: what is done once per key. Its records are where jobs are."""
+
+    model_config = SettingsConfigDict(env_prefix="TORIL_IDEMPOTENCY_")
+
+    ttl: Seconds = Field(default=86_400.0, gt=0, description="how long what came of a key is kept")
+    lock: Seconds = Field(
+        default=30.0, gt=0, description="after how long another may do the work of a key whose doer has vanished"
+    )
+    timeout: Seconds = Field(default=2.0, gt=0, description="how long one question to the store may take")
+    on_outage: Literal["fail", "run"] = Field(
+        default="fail",
+        description="what becomes of work with a key while the store is away: it is refused, or done unprotected",
+    )
+
+
 class SessionSettings(Section):
     """`TORIL_SESSIONS_…`: sessions of web users."""
 

@@ -9,7 +9,13 @@ from difflib import get_close_matches
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from toril.settings.blocks import CacheSettings, LimitSettings, RealtimeSettings, SessionSettings
+from toril.settings.blocks import (
+    CacheSettings,
+    IdempotencySettings,
+    LimitSettings,
+    RealtimeSettings,
+    SessionSettings,
+)
 from toril.settings.section import Section
 from toril.settings.work import JobSettings, RedisSettings, WorkerSettings
 
@@ -28,6 +34,7 @@ class Settings(Section):
     redis: RedisSettings = Field(default_factory=RedisSettings)
     cache: CacheSettings = Field(default_factory=CacheSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    idempotency: IdempotencySettings = Field(default_factory=IdempotencySettings)
     sessions: SessionSettings = Field(default_factory=SessionSettings)
     realtime: RealtimeSettings = Field(default_factory=RealtimeSettings)
 
@@ -38,6 +45,7 @@ SECTIONS: dict[str, type[Section]] = {
     "Redis": RedisSettings,
     "Cache": CacheSettings,
     "Rate limits": LimitSettings,
+    "Idempotency": IdempotencySettings,
     "Sessions": SessionSettings,
     "Channels": RealtimeSettings,
 }

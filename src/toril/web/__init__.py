@@ -9,6 +9,7 @@ from toril.web.auth import Auth, ClaimHas, Identity, JWTAuth
 from toril.web.channels.api import JobOwner, channel_api, everybody
 from toril.web.health import health_api
 from toril.web.middleware.cache import CacheMiddleware
+from toril.web.middleware.idempotency import IdempotencyMiddleware
 from toril.web.middleware.ratelimit import RateLimitMiddleware, rate_limited
 from toril.web.mounts import check_bind
 from toril.web.problems import ApiError
@@ -19,6 +20,7 @@ __all__ = [
     "CacheMiddleware",
     "ClaimHas",
     "Gate",
+    "IdempotencyMiddleware",
     "Identity",
     "JWTAuth",
     "JobOwner",
