@@ -19,7 +19,6 @@ from toril.engine.protocol import Engine, Health
 from toril.engine.sheltered import ShelteredEngine
 from toril.errors import ConfigError
 from toril.flows.flow import Flow
-from toril.jobs.limits import QueueLimits, limits_of
 from toril.jobs.model import Counts
 from toril.jobs.options import JobOptions, Keep, Retention
 from toril.kernel.blocking import BlockingLoop
@@ -34,6 +33,7 @@ from toril.scheduling.planner import SchedulePlanner
 from toril.scheduling.schedules import Schedules
 from toril.settings import Address, Settings, store_address, unknown_variables
 from toril.tasks.call import Call
+from toril.tasks.declared import DeclaredQueues
 from toril.tasks.decorator import TaskDecorator
 from toril.tasks.enqueue import Enqueuer, Limits
 from toril.tasks.handle import Desk, JobHandle, handle_of
@@ -115,8 +115,7 @@ class Toril(Blocks):
         )
         self.schedules = Schedules(self._opening.get, self.registry, self.clock, JobIds(self.clock), self._desk)
         self._planner = SchedulePlanner(self._opening.get, self.registry, self.clock, self.telemetry)
-        self._retentions: dict[str, Retention] = {}
-        self._limits: dict[str, QueueLimits] = {}
+        self._declared = DeclaredQueues()
         self._workers: WeakSet[OpeningWorker] = WeakSet()
 
     def __repr__(self) -> str:
@@ -250,25 +249,20 @@ class Toril(Blocks):
         retention: Retention | None = None,
         concurrency: int | None = None,
         rate: str | None = None,
+        events: Literal["all", "finished", "off"] | None = None,
     ) -> Queue:
         """A queue, to look at and to operate.
 
         `retention` declares how long workers of this application keep Toril's own finished jobs of the queue; a kind
         (completed, failed) without bounds keeps the defaults. `concurrency` is how many of its jobs run at once and
-        `rate` how many start in a time (`"3000/s"`, `"1000/15m"`), over all workers on all machines; workers write them
-        to the store when they start, if they are not what was declared the last time, so that what was set with
-        `Queue.set_limits` stays. Raises ConfigError for a name that cannot be one, for bad limits, and when two
-        declarations differ.
+        `rate` how many start in a time (`"3000/s"`, `"1000/15m"`), over all workers on all machines. `events` says what
+        is written to the queue's log of events: all (the default), only how jobs end and what their handlers report
+        (`finished`), or nothing (`off`). Workers write limits and `events` to the store when they start, if they are
+        not what was declared the last time, so that what was set with `Queue.set_limits` stays. Raises ConfigError for
+        a name that cannot be one, for bad values, and when two declarations differ.
         """
         check_name(name, "queue")
-        if concurrency is not None or rate is not None:
-            limits = limits_of(concurrency, rate)
-            if self._limits.setdefault(name, limits) != limits:
-                raise ConfigError(f"Queue {name!r} is declared with two limits: {self._limits[name]} and {limits}.")
-        if retention is not None and self._retentions.setdefault(name, retention) != retention:
-            raise ConfigError(
-                f"Queue {name!r} is declared with two retentions: {self._retentions[name]} and {retention}."
-            )
+        self._declared.declare(name, retention=retention, concurrency=concurrency, rate=rate, events=events)
         return Queue(name, self._opening.get, self.clock)
 
     def add_middleware(self, *, enqueue: EnqueueMiddleware | None = None, run: RunMiddleware | None = None) -> None:
@@ -389,10 +383,11 @@ class Toril(Blocks):
         return None if task is None else task.signature
 
     def _policy(self, queue: str) -> QueuePolicy:
-        jobs, declared = self.settings.jobs, self._retentions.get(queue, Retention())
+        jobs, declared = self.settings.jobs, self._declared.retentions.get(queue, Retention())
         return QueuePolicy(
             completed=declared.keep_completed() or Keep(jobs.keep_completed, jobs.keep_completed_max),
             failed=declared.keep_failed() or Keep(jobs.keep_failed, jobs.keep_failed_max),
             events=jobs.keep_events,
-            limits=self._limits.get(queue),
+            limits=self._declared.limits.get(queue),
+            told=self._declared.told.get(queue),
         )

@@ -9,6 +9,7 @@ from typing import Literal
 from toril.errors import ConfigError
 from toril.jobs.limits import QueueLimits
 from toril.jobs.options import Keep
+from toril.jobs.telling import Told
 
 DAY_S = 86_400.0
 MOST_JOBS_PER_CALL = 1_000
@@ -29,13 +30,15 @@ ECO_IDLE_BEAT_MS = 280_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuePolicy:
     """What maintenance keeps of a queue: bounds for Toril's own completed and failed jobs (None keeps all), and about
-    how many events; and the queue-wide limits that its application declares, None when it says nothing of them.
+    how many events; and what its application declares of queue-wide limits and of the events that are told, None when
+    it says nothing.
     """
 
     completed: Keep | None = Keep(7 * DAY_S, 1_000)
     failed: Keep | None = Keep(14 * DAY_S, 10_000)
     events: int = 10_000
     limits: QueueLimits | None = None
+    told: Told | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,14 +179,17 @@ class Worker(Service):
         telemetry.emit(WorkerStarted(self.id, self.queues, options.concurrency))
 
     def _serving(self, pump: Pump, outage: Outage) -> Callable[[], Awaitable[None]]:
-        """The exchange loop of a queue, which begins when its declared limits are known to the store."""
-        limits = self._policies[pump.queue].limits
-        if limits is None:
+        """The exchange loop of a queue, which begins when the store knows what was declared of it."""
+        limits, told = self._policies[pump.queue].limits, self._policies[pump.queue].told
+        if limits is None and told is None:
             return pump.run
+        inspect, queue, now = self._engine.inspect, pump.queue, self._clock.now_ms
 
         async def serve() -> None:
-            inspect, now = self._engine.inspect, self._clock.now_ms
-            await outage.endure("limits", lambda: inspect.set_limits(pump.queue, limits, now=now(), declared=True))
+            if limits is not None:
+                await outage.endure("limits", lambda: inspect.set_limits(queue, limits, now=now(), declared=True))
+            if told is not None:
+                await outage.endure("events", lambda: inspect.set_told(queue, told, now=now(), declared=True))
             await pump.run()
 
         return serve

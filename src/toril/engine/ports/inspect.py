@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from toril.jobs.limits import QueueLimits
 from toril.jobs.model import Counts, Job
 from toril.jobs.states import State
+from toril.jobs.telling import Told
 
 
 class JobPage(NamedTuple):
@@ -106,6 +107,16 @@ class JobInspector(Protocol):
 
         With `declared` they are what an application says of its queue when it starts: nothing changes when the same was
         declared last, so that what an operator has set since then stays. Answers whether they were set.
+        """
+        ...
+
+    async def told(self, queue: str) -> Told:
+        """Which events of the queue are written to its log; all for an unknown queue."""
+        ...
+
+    async def set_told(self, queue: str, told: Told, *, now: int, declared: bool = False) -> bool:
+        """Set which events are written from now on. `declared` means the same as for limits. Answers whether it was
+        set.
         """
         ...
 

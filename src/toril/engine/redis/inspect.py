@@ -17,6 +17,7 @@ from toril.errors import JobLocked
 from toril.jobs.limits import QueueLimits
 from toril.jobs.model import Counts, Job
 from toril.jobs.states import State
+from toril.jobs.telling import Told
 from toril.kernel.durations import Rate
 
 _READ = load("inspect/read")
@@ -25,6 +26,7 @@ _COUNTS = load("inspect/counts")
 _PAUSE = load("inspect/pause")
 _RESUME = load("inspect/resume")
 _LIMITS = load("inspect/limits")
+_TOLD = load("inspect/told")
 _RETRY = load("inspect/retry")
 _PROMOTE = load("inspect/promote")
 _REMOVE = load("inspect/remove")
@@ -138,6 +140,14 @@ class RedisJobInspector:
         declaration = limits.stored() if declared else ""
         await self._registry.note(queue)
         return bool(await self._run(_LIMITS, queue, now, *args, declaration, self._registry.key, queue))
+
+    async def told(self, queue: str) -> Told:
+        found = await self._clients.call("HGET", self._keys.queue(queue).of("meta"), "toril:told", repeatable=True)
+        return Told.ALL if found is None or text(found) not in set(Told) else Told(text(found))
+
+    async def set_told(self, queue: str, told: Told, *, now: int, declared: bool = False) -> bool:
+        await self._registry.note(queue)
+        return bool(await self._run(_TOLD, queue, now, told.value, int(declared), self._registry.key, queue))
 
     async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         return await self._change(_RETRY, queue, ids, now)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from toril.engine.sqlite.rows import DELAYED, line_place, line_state
+from toril.engine.sqlite.rows import DELAYED, LOG, PROGRESS, line_place, line_state
 from toril.engine.sqlite.statements import load
 from toril.engine.sqlite.transaction import Transaction
 from toril.jobs.model import NewJob
 
 _SQL = load("jobs")
+# What a queue tells that is to tell how jobs end.
+_REPORTED = (PROGRESS, LOG)
 _OURS = '"toril":{'
 
 
@@ -21,8 +23,15 @@ def insert_jobs(tx: Transaction, queue_id: int, jobs: Sequence[NewJob], now: int
 
 def emit(tx: Transaction, queue_id: int, events: Sequence[tuple[int, str, int, int | None, str | None]]) -> None:
     """Write events that no change of state writes by itself, given as (kind, job, at, state before, data)."""
-    first = tx.value(_SQL["number_events"], queue=queue_id, n=len(events)) - len(events) + 1
-    tx.spread(_SQL["emit"], [(queue_id, first + offset, *event) for offset, event in enumerate(events)])
+    last, told = tx.row(_SQL["number_events"], queue=queue_id, n=len(events)) or (0, 0)
+    first = last - len(events) + 1
+    rows = [
+        (queue_id, first + at, *event)
+        for at, event in enumerate(events)
+        if not told or (told == 1 and event[0] in _REPORTED)
+    ]
+    if rows:
+        tx.spread(_SQL["emit"], rows)
 
 
 def queue_number(tx: Transaction, queue: str) -> int:

@@ -31,6 +31,7 @@ from toril.errors import ConfigError, JobLocked
 from toril.jobs.limits import QueueLimits
 from toril.jobs.model import Counts, Job
 from toril.jobs.states import State
+from toril.jobs.telling import Told
 from toril.kernel import codec
 
 _SQL = load("inspect")
@@ -124,6 +125,14 @@ class SqliteJobInspector:
             return done
 
         return await self._writer.run(operation)
+
+    async def told(self, queue: str) -> Told:
+        return tuple(Told)[await self._reader.run(lambda tx: tx.value(_SQL["told"], queue=queue)) or 0]
+
+    async def set_told(self, queue: str, told: Told, *, now: int, declared: bool = False) -> bool:
+        number = tuple(Told).index(told)
+        statement = _SQL["declare_told"] if declared else _SQL["set_told"]
+        return await self._writer.run(lambda tx: tx.run(statement, queue=queue_number(tx, queue), told=number) > 0)
 
     async def retry(self, queue: str, ids: Sequence[str], *, now: int) -> tuple[Changed, ...]:
         def change(tx: Transaction, queue_id: int, jobs: Sequence[_Found]) -> None:

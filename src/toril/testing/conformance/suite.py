@@ -37,6 +37,7 @@ from toril.testing.conformance.retention import RetentionCases
 from toril.testing.conformance.schedules import ScheduleCases
 from toril.testing.conformance.shared import DurableCases, SharedCases
 from toril.testing.conformance.stalled import StalledCases
+from toril.testing.conformance.telling import TellingCases
 from toril.testing.conformance.unique import UniqueCases
 from toril.testing.conformance.waking import WakingCases
 
@@ -65,6 +66,7 @@ class Conformance(
     ChannelCases,
     TailCases,
     LimitCases,
+    TellingCases,
     UniqueCases,
     ConcurrencyCases,
     RateCases,

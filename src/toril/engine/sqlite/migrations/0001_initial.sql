@@ -25,6 +25,9 @@ CREATE TABLE queues (
     rate_most INTEGER,
     rate_ms INTEGER,
     declared TEXT,
+    -- Which events are written: 0 all, 1 how jobs end and what handlers report, 2 none; and what was declared last.
+    told INTEGER NOT NULL DEFAULT 0,
+    told_declared INTEGER,
     -- How many jobs have started in the present window, and when it ends.
     rate_used INTEGER NOT NULL DEFAULT 0,
     rate_until INTEGER NOT NULL DEFAULT 0
@@ -200,7 +203,7 @@ CREATE TRIGGER jobs_added AFTER INSERT ON jobs BEGIN
     WHERE id = new.queue;
     INSERT INTO events (queue, id, kind, job, at, data)
     SELECT id, event, new.state, new.id, new.changed, CASE new.state WHEN 2 THEN json_object('due', new.place) END
-    FROM queues WHERE id = new.queue;
+    FROM queues WHERE id = new.queue AND told = 0;
 END;
 
 CREATE TRIGGER jobs_moved AFTER UPDATE OF state ON jobs WHEN old.state <> new.state BEGIN
@@ -221,7 +224,7 @@ CREATE TRIGGER jobs_moved AFTER UPDATE OF state ON jobs WHEN old.state <> new.st
             WHEN 2 THEN json_object('due', new.place)
             WHEN 6 THEN json_object('reason', new.reason)
         END
-    FROM queues WHERE id = new.queue;
+    FROM queues WHERE id = new.queue AND (told = 0 OR (told = 1 AND new.state IN (5, 6)));
 END;
 
 CREATE TRIGGER jobs_deleted AFTER DELETE ON jobs BEGIN

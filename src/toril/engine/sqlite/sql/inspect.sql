@@ -104,3 +104,12 @@ INSERT OR REPLACE INTO obliterated (name, event) SELECT name, event FROM queues 
 
 -- name: obliterate_queue
 DELETE FROM queues WHERE id = :queue
+
+-- name: told
+SELECT told FROM queues WHERE name = :queue
+
+-- name: set_told
+UPDATE queues SET told = :told WHERE id = :queue
+
+-- name: declare_told
+UPDATE queues SET told = :told, told_declared = :told WHERE id = :queue AND told_declared IS NOT :told

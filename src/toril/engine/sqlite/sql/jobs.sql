@@ -124,7 +124,7 @@ FROM (VALUES {rows})
 WHERE seq = column1
 
 -- name: number_events
-UPDATE queues SET event = event + :n WHERE id = :queue RETURNING event
+UPDATE queues SET event = event + :n WHERE id = :queue RETURNING event, told
 
 -- name: emit
 INSERT INTO events (queue, id, kind, job, at, prev, data)

@@ -67,6 +67,6 @@ for _, name in ipairs({ 'events', 'meta', 'id', 'pc', 'marker', 'stalled', 'stal
   'metrics:completed', 'metrics:failed', 'metrics:completed:data', 'metrics:failed:data' }) do
   redis.call('DEL', base .. name)
 end
-redis.call('DEL', own .. 'cancels', own .. 'declared')
+redis.call('DEL', own .. 'cancels', own .. 'declared', own .. 'declared-told')
 not_known_as(ARGV[7], ARGV[8])
 return { 1, 0 }

@@ -16,7 +16,8 @@ local function queue_of(at)
   if queue then
     return queue
   end
-  local meta = redis.call('HMGET', at .. 'meta', 'paused', 'concurrency', 'max', 'duration', 'version', 'opts.maxLenEvents')
+  local meta = redis.call('HMGET', at .. 'meta', 'paused', 'concurrency', 'max', 'duration', 'version', 'opts.maxLenEvents',
+    'toril:told')
   queue = {
     base = at,
     paused = meta[1] and true or false,
@@ -24,6 +25,7 @@ local function queue_of(at)
     max = tonumber(meta[3] or ''),
     duration = tonumber(meta[4] or ''),
     maxlen = meta[6],
+    told = meta[7],
     wait = at .. 'wait',
     events = at .. 'events',
     is_v5 = wire == 'bullmq5' or (wire ~= 'bullmq6' and string.sub(meta[5] or '', 1, 9) == 'bullmq:5.'),
@@ -61,8 +63,14 @@ local function not_known_as(set, name)
   end
 end
 
-local function event(queue, ...)
-  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.maxlen, '*', 'event', ...)
+local ALWAYS_TOLD = { completed = true, failed = true, progress = true, log = true }
+
+local function event(queue, kind, ...)
+  -- A queue may be told to say less than all: `finished` or `off`.
+  if queue.told and (queue.told == 'off' or not ALWAYS_TOLD[kind]) then
+    return
+  end
+  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.maxlen, '*', 'event', kind, ...)
 end
 
 local function held_back(queue)
