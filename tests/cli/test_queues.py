@@ -1,8 +1,13 @@
 """`toril queues`: looking, pausing, and deleting in bulk with a confirmation."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from tests.cli.stored import answer, toril
+from toril.app import Toril
+from toril.jobs.telling import Told
 
 
 def counts(url: str) -> dict[str, int]:
@@ -19,6 +24,30 @@ def test_list_shows_the_counts_of_each_queue(url: str) -> None:
     expected = {"waiting": 2, "prioritized": 1, "delayed": 1, "active": 1, "completed": 1, "failed": 1}
     assert {state: queue[state] for state in expected} == expected
     assert queue["total"] == 7
+
+
+def test_what_holds_for_a_queue_is_shown(url: str, path: Path) -> None:
+    assert {"concurrency": None, "rate": None, "events": "all", "maintainer": None}.items() <= answer(
+        "queues", "list", "--url", url
+    )[0].items()
+
+    async def rule() -> None:
+        async with Toril(url) as app:
+            now = app.clock.now_ms()
+            await app.queue("docs").set_limits(concurrency=5, rate="1000/15m")
+            await app.engine.inspect.set_told("docs", Told.FINISHED, now=now)
+            assert (await app.engine.leases.hold("docs", "box-1-ab", ttl_ms=60_000, now=now)).mine
+
+    asyncio.run(rule())
+    expected = {"concurrency": 5, "rate": "1000/15m", "events": "finished", "maintainer": "box-1-ab"}
+    for queue in (answer("queues", "list", "--url", url)[0], answer("stats", "--url", url)["queues"][0]):
+        assert expected.items() <= queue.items()
+    for command in (("queues", "list"), ("stats",)):
+        shown = " ".join(toril(*command, "--url", url).stdout.split())
+        for word in ("5 at once", "1000/15m", "events", "finished", "MAINTAINED", "box-1-ab"):
+            assert word in shown, word
+    [check] = [one for one in answer("doctor", "--url", url)["checks"] if one["name"] == "queue docs"]
+    assert "; 5 at once, 1000/15m, events finished; maintained by box-1-ab" in check["found"]
 
 
 def test_pause_and_resume(url: str) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from toril.cli.moments import ago, jobs, size
 from toril.cli.presence import WorkerInfo
+from toril.cli.rules import rules_of
 from toril.engine.ports.inspect import QueueInfo
 from toril.engine.protocol import Engine
 from toril.jobs.model import Job
@@ -113,6 +114,11 @@ async def queue(engine: Engine, one: QueueInfo, workers: Sequence[WorkerInfo], n
     counts, name = one.counts, f"queue {one.name}"
     line = counts.waiting + counts.prioritized
     found = f"{line:,} in line, {counts.delayed:,} delayed, {counts.active:,} active, {counts.failed:,} failed"
+    rules = (await rules_of(engine, [one.name], now))[one.name]
+    if said := rules.sentence():
+        found += f"; {said}"
+    if rules.maintainer is not None:
+        found += f"; maintained by {rules.maintainer}"
     orphans = await _orphans(engine, one, workers, now)
     if orphans:
         todo = "start a worker for the queue: it takes them over within seconds"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
 
 import typer
@@ -13,6 +13,7 @@ from rich.table import Table
 from toril.app import Toril
 from toril.cli.moments import jobs
 from toril.cli.options import AppOption, JsonOption, UrlOption, store
+from toril.cli.rules import QueueRules, rules_of
 from toril.cli.screen import complain, plain, say, show, show_json
 from toril.engine.ports.inspect import QueueInfo
 from toril.errors import ConfigError
@@ -35,10 +36,11 @@ def list_queues(app: AppOption = None, url: UrlOption = None, as_json: JsonOptio
     async def work() -> None:
         async with store(app, url) as toril:
             queues = await toril.engine.inspect.queues()
+            rules = await rules_of(toril.engine, (one.name for one in queues), toril.clock.now_ms())
         if as_json:
-            show_json([queue_json(one) for one in queues])
+            show_json([queue_json(one, rules[one.name]) for one in queues])
         elif queues:
-            show(queue_table(queues))
+            show(queue_table(queues, rules))
         else:
             say("No queues yet.")
 
@@ -158,15 +160,19 @@ def obliterate_queue(
     )
 
 
-def queue_table(queues: tuple[QueueInfo, ...]) -> Table:
-    """One line per queue, with a column per state."""
+def queue_table(queues: tuple[QueueInfo, ...], rules: Mapping[str, QueueRules]) -> Table:
+    """One line per queue, with a column per state, and columns for what holds for some of them."""
+    maintained = any(rules[one.name].maintainer for one in queues)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     table.add_column("QUEUE", overflow="fold")
     for name in ("WAITING", "PRIO", "DELAYED", "ACTIVE", "COMPLETED", "FAILED"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
+    if maintained:
+        table.add_column("MAINTAINED BY", overflow="fold")
     for one in queues:
-        counts = one.counts
+        counts, rule = one.counts, rules[one.name]
+        said = plain(rule.sentence())
         table.add_row(
             plain(one.name),
             f"{counts.waiting:,}",
@@ -175,15 +181,16 @@ def queue_table(queues: tuple[QueueInfo, ...]) -> Table:
             f"[yellow]{counts.active:,}[/]" if counts.active else "0",
             f"[green]{counts.completed:,}[/]" if counts.completed else "0",
             f"[red]{counts.failed:,}[/]" if counts.failed else "0",
-            "[yellow]paused[/]" if one.paused else "",
+            f"[yellow]paused[/]{said and ', '}{said}" if one.paused else said,
+            *((plain(rule.maintainer or ""),) if maintained else ()),
         )
     return table
 
 
-def queue_json(queue: QueueInfo) -> dict[str, object]:
+def queue_json(queue: QueueInfo, rules: QueueRules) -> dict[str, object]:
     """A queue for scripts."""
     counts = {state.value: queue.counts.of(state) for state in State}
-    return {"name": queue.name, "paused": queue.paused, **counts, "total": queue.counts.total}
+    return {"name": queue.name, "paused": queue.paused, **counts, "total": queue.counts.total, **rules.to_json()}
 
 
 async def _require(toril: Toril, queue: str) -> QueueInfo:

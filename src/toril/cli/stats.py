@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from typing import Annotated, Any, NamedTuple
 
@@ -18,6 +19,7 @@ from toril.cli.moments import ago, iso, jobs
 from toril.cli.options import AppOption, JsonOption, UrlOption, store
 from toril.cli.presence import WorkerInfo, live_workers
 from toril.cli.queues import queue_json, queue_table
+from toril.cli.rules import QueueRules, rules_of
 from toril.cli.screen import console, plain, show, show_json, warn
 from toril.engine.ports.inspect import QueueInfo
 from toril.engine.ports.spool import SpoolStats
@@ -33,6 +35,7 @@ class Snapshot(NamedTuple):
     queues: tuple[QueueInfo, ...]
     workers: list[WorkerInfo]
     at: int
+    rules: Mapping[str, QueueRules]
     spool: SpoolStats | None = None
 
     @property
@@ -83,7 +86,7 @@ def stats_json(snapshot: Snapshot) -> dict[str, Any]:
             "delayed": totals.delayed,
             "total": totals.total,
         },
-        "queues": [queue_json(one) for one in snapshot.queues],
+        "queues": [queue_json(one, snapshot.rules[one.name]) for one in snapshot.queues],
         "workers": [one.to_json() for one in snapshot.workers],
         "spool": None if snapshot.spool is None else snapshot.spool._asdict(),
         "timestamp": iso(snapshot.at),
@@ -98,7 +101,8 @@ async def _look(toril: Toril) -> Snapshot:
             warn(f"in the spool: {spool.line(await toril.spool.stats(), toril.clock.now_ms())}")
         raise
     workers, now = live_workers(found.workers), toril.clock.now_ms()
-    return Snapshot(found.mode, found.location, found.queues, workers, now, found.spool)
+    rules = await rules_of(toril.engine, (one.name for one in found.queues), now)
+    return Snapshot(found.mode, found.location, found.queues, workers, now, rules, found.spool)
 
 
 async def _watch(toril: Toril, every: float) -> None:
@@ -143,7 +147,10 @@ def _page(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
         parts.append(_rates(snapshot, before))
     if snapshot.spool is not None and (snapshot.spool.jobs or snapshot.spool.set_aside):
         parts.append(Text(f"In the spool: {spool.line(snapshot.spool, snapshot.at)}", style="yellow"))
-    parts += [Text(""), queue_table(snapshot.queues) if snapshot.queues else Text("No queues yet.", style="dim")]
+    parts += [
+        Text(""),
+        queue_table(snapshot.queues, snapshot.rules) if snapshot.queues else Text("No queues yet.", style="dim"),
+    ]
     parts += [Text(""), worker_table(snapshot.workers, snapshot.at) if snapshot.workers else _nobody()]
     return Group(*parts)
 
