@@ -52,6 +52,7 @@ def meter(client: RedisClient) -> Meter:
 
 
 async def test_each_step_of_an_idle_worker_is_one_command(shared_server: RedisServer, meter: Meter) -> None:
+    # A16
     engine = RedisEngine(parse_address(shared_server.url))
     await engine.start()
     try:
