@@ -24,6 +24,7 @@ from toril.ratelimit.limits import Algorithm, Limit, Limits, OnOutage
 from toril.realtime.channel import Channel
 from toril.realtime.name import ChannelName
 from toril.realtime.realtime import Realtime
+from toril.sessions.sessions import Sessions
 from toril.settings import Settings
 
 M = TypeVar("M")
@@ -98,6 +99,7 @@ class Blocks:
             on_outage=settings.limits.on_outage,
             timeout_s=settings.limits.timeout,
         )
+        self.sessions = Sessions(stores.of("sessions").get, clock=clock, settings=settings.sessions, blocking=blocking)
         self.realtime = Realtime(jobs, clock=clock, settings=settings.realtime, blocking=blocking)
         once = settings.idempotency
         self.once = Once(
@@ -223,4 +225,5 @@ class Blocks:
         await self.cache.close()
         await self.once.guard.close()
         await self.limits.close()
+        await self.sessions.close()
         await self.realtime.close()

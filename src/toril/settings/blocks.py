@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toril.settings.section import Bytes, Seconds, Section
@@ -90,6 +90,30 @@ class SessionSettings(Section):
     model_config = SettingsConfigDict(env_prefix="TORIL_SESSIONS_")
 
     url: str | None = Field(default=None, description="where sessions are stored; where jobs are, if unset")
+    secret: SecretStr | None = Field(
+        default=None,
+        description="random text of at least 32 bytes that cookies are signed with; several, newest first, with commas "
+        "between them, while one is replaced",
+    )
+    idle: Seconds = Field(default=86_400.0, gt=0, description="how long a session lasts without a request")
+    absolute: Seconds = Field(default=30 * 86_400.0, gt=0, description="how long a session lasts in any case")
+    touch_every: Seconds = Field(
+        default=300.0, ge=0, description="how often at most a request that changes nothing writes that it came"
+    )
+    grace: Seconds = Field(
+        default=10.0, gt=0, description="how long the old id works for requests under way when a session gets a new one"
+    )
+    timeout: Seconds = Field(default=1.0, gt=0, description="how long one call may wait for the store")
+    limit: Bytes = Field(default=64 * 1024, description="most bytes of a session as JSON")
+    secure: bool = Field(
+        default=True, description="whether browsers send the cookie over HTTPS only; false is for development"
+    )
+    encrypt: bool = Field(default=False, description="whether sessions are encrypted in the store")
+    on_outage: Literal["refuse", "empty"] = Field(
+        default="refuse",
+        description="what becomes of requests while the store is away: an answer 503, or an empty session that is not "
+        "stored",
+    )
 
 
 class RealtimeSettings(Section):

@@ -11,6 +11,7 @@ from toril.web.health import health_api
 from toril.web.middleware.cache import CacheMiddleware
 from toril.web.middleware.idempotency import IdempotencyMiddleware
 from toril.web.middleware.ratelimit import RateLimitMiddleware, rate_limited
+from toril.web.middleware.sessions import SessionAuth, SessionMiddleware
 from toril.web.mounts import check_bind
 from toril.web.problems import ApiError
 
@@ -25,6 +26,8 @@ __all__ = [
     "JWTAuth",
     "JobOwner",
     "RateLimitMiddleware",
+    "SessionAuth",
+    "SessionMiddleware",
     "channel_api",
     "check_bind",
     "everybody",
