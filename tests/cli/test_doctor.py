@@ -174,3 +174,19 @@ def test_delayed_jobs_that_are_late_are_told(path: Path) -> None:
     found = diagnose(url_of(path))["queue docs"]
     assert found["level"] == "warn"
     assert "the next delayed job is" in found["found"]
+
+
+@pytest.mark.parametrize(
+    ("secret", "secure", "level"), [("x" * 40, "true", "pass"), ("x" * 40, "false", "warn"), ("short", "true", "fail")]
+)
+def test_sessions_are_looked_at_when_there_is_a_secret(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, secure: str, level: str
+) -> None:
+    # S3-34
+    announce(path, running=["a1"])
+    assert "sessions" not in diagnose(url)
+    monkeypatch.setenv("TORIL_SESSIONS_SECRET", secret)
+    monkeypatch.setenv("TORIL_SESSIONS_SECURE", secure)
+    found = diagnose(url, exit_code=int(level == "fail"))["sessions"]
+    assert found["level"] == level
+    assert secret not in found["found"]

@@ -21,6 +21,8 @@ LAZY = {
     "src/toril/engine/redis/engine.py": ("toril.engine.redis.sentinel",),
     # uvloop is an extra: the worker runs without it.
     "src/toril/worker/supervisor.py": ("uvloop",),
+    # Only who encrypts sessions needs the library, which is in the extra of the web.
+    "src/toril/sessions/sessions.py": ("toril.sessions.sealing",),
     # What watches files is an extra, too: nobody needs it in production.
     "src/toril/worker/reload.py": ("watchfiles",),
 }

@@ -6,8 +6,9 @@ import time
 
 from toril.cli.checks import Check, Level
 from toril.engine.protocol import Engine
-from toril.errors import TorilError
+from toril.errors import ConfigError, TorilError
 from toril.kernel.ids import token_hex
+from toril.sessions.sessions import Sessions
 
 _LONGEST_S = 5.0
 _SLOW_MS = 500.0
@@ -36,3 +37,18 @@ async def channels(engine: Engine, now: int) -> Check:
     if took_ms > _SLOW_MS:
         return Check("channels", Level.WARN, found, "look what keeps this machine or the store busy")
     return Check("channels", Level.PASS, found)
+
+
+def sessions(found: Sessions) -> Check | None:
+    """Whether sessions are set up safely; None when there is no secret, since nobody uses them then."""
+    if found.settings.secret is None:
+        return None
+    try:
+        count = found.signer.secrets
+    except ConfigError as error:
+        return Check("sessions", Level.FAIL, str(error), "correct TORIL_SESSIONS_SECRET")
+    told = f"cookies are signed with {count} secret{'s' if count > 1 else ''}"
+    if not found.settings.secure:
+        todo = "take TORIL_SESSIONS_SECURE=false away where people log in: anybody on the way can take the cookie"
+        return Check("sessions", Level.WARN, f"{told}, and sent without HTTPS too", todo)
+    return Check("sessions", Level.PASS, told)

@@ -130,6 +130,9 @@ async def _open_checks(toril: Toril, database: Path | None) -> AsyncIterator[Che
     for one in queues:
         yield await checks.queue(engine, one, workers, now)
     yield await block_checks.channels(engine, now)
+    cookies = block_checks.sessions(toril.sessions)
+    if cookies is not None:
+        yield cookies
     yield await cache_checks.cache(toril)
     yield cache_checks.limits(toril)
     yield cache_checks.once(toril)

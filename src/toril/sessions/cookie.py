@@ -44,6 +44,11 @@ class CookieSigner:
                 )
         self._keys = [hashlib.sha256(_PURPOSE + secret.encode()).digest() for secret in secrets]
 
+    @property
+    def secrets(self) -> int:
+        """How many secrets are believed."""
+        return len(self._keys)
+
     def new_id(self) -> str:
         """A fresh id of 256 random bits."""
         return random.token_urlsafe(_ID_BYTES)

@@ -97,8 +97,8 @@ class Sessions:
 
     @property
     def _secrets(self) -> tuple[str, ...]:
-        secret = self.settings.secret
-        return () if secret is None else tuple(secret.get_secret_value().replace(",", " ").split())
+        parts = (self.settings.secret or "").split(",")
+        return tuple(part.strip() for part in parts if part.strip())
 
     def _cipher(self) -> Cipher | None:
         if not self.settings.encrypt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toril.settings.section import Bytes, Seconds, Section
@@ -90,8 +90,9 @@ class SessionSettings(Section):
     model_config = SettingsConfigDict(env_prefix="TORIL_SESSIONS_")
 
     url: str | None = Field(default=None, description="where sessions are stored; where jobs are, if unset")
-    secret: SecretStr | None = Field(
+    secret: str | None = Field(
         default=None,
+        repr=False,
         description="random text of at least 32 bytes that cookies are signed with; several, newest first, with commas "
         "between them, while one is replaced",
     )

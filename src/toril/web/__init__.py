@@ -11,7 +11,7 @@ from toril.web.health import health_api
 from toril.web.middleware.cache import CacheMiddleware
 from toril.web.middleware.idempotency import IdempotencyMiddleware
 from toril.web.middleware.ratelimit import RateLimitMiddleware, rate_limited
-from toril.web.middleware.sessions import SessionAuth, SessionMiddleware
+from toril.web.middleware.sessions import SessionAuth, SessionMiddleware, session_of
 from toril.web.mounts import check_bind
 from toril.web.problems import ApiError
 
@@ -34,4 +34,5 @@ __all__ = [
     "health_api",
     "jobs_api",
     "rate_limited",
+    "session_of",
 ]

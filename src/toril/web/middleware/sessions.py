@@ -193,6 +193,17 @@ class _Answer:
             middleware.set_cookie(headers, id_)
 
 
+def session_of(connection: HTTPConnection) -> Session:
+    """The session of a request or WebSocket, with its own type; also as a dependency: `Depends(session_of)`.
+
+    Raises ConfigError without `SessionMiddleware`.
+    """
+    session = connection.scope.get("session")
+    if not isinstance(session, Session):
+        raise ConfigError("expected app.add_middleware(SessionMiddleware, sessions=toril.sessions), found no session.")
+    return session
+
+
 class SessionAuth:
     """Lets in who is logged in by session: `jobs_api(toril, auth=SessionAuth())`.
 
@@ -204,9 +215,7 @@ class SessionAuth:
 
     async def identify(self, request: HTTPConnection) -> Identity | None:
         """The user of the request's session, None before login."""
-        session = request.scope.get("session")
-        if not isinstance(session, Session):
-            raise ConfigError("SessionAuth: expected app.add_middleware(SessionMiddleware, …), found no session.")
+        session = session_of(request)
         return None if session.user is None else Identity(session.user, bool(self._admin(session)))
 
 
