@@ -164,12 +164,12 @@ class EngineUnavailable(EngineError):
     """
 
     retryable = True
-    partial = False
 
-    def __init__(self, message: str, *, ambiguous: bool = False, id: str | None = None) -> None:
+    def __init__(self, message: str, *, ambiguous: bool = False, id: str | None = None, partial: bool = False) -> None:
         super().__init__(message)
         self.ambiguous = ambiguous
         self.id = id
+        self.partial = partial
 
 
 class EngineClosed(EngineError):

@@ -194,10 +194,11 @@ async def test_one_bad_job_does_not_keep_the_others_back(bench: Bench, caplog: p
     assert await bench.spool.find("bad") is None
 
 
-async def test_a_queue_that_the_store_does_not_take_holds_no_other_back(bench: Bench) -> None:
+@pytest.mark.parametrize("error", [StoreFull("no memory"), EngineUnavailable("one node is away", partial=True)])
+async def test_a_queue_that_the_store_does_not_take_holds_no_other_back(bench: Bench, error: Exception) -> None:
     await bench.put("a", queue="stuck")
     await bench.put("b", queue="free")
-    bench.store.closed_queues = {"stuck": StoreFull("no memory")}
+    bench.store.closed_queues = {"stuck": error}
     assert not await bench.forwarder.forward()
     assert bench.store.added == [("free", "b")]
     bench.store.closed_queues = {}

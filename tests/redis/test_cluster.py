@@ -41,7 +41,7 @@ class Site:
         self.accepted: set[str] = set()
         self.done: Counter[str] = Counter()
         self.queues = queues
-        jobs = JobSettings(enqueue_timeout=5.0, keep_completed_max=100_000)
+        jobs = JobSettings(enqueue_timeout=5.0, keep_completed_max=100_000, on_outage="fail")
         worker = WorkerSettings(shutdown_timeout=2.0, poll=1.0)
         settings = Settings(jobs=jobs, redis=RedisSettings(timeout=2.0), worker=worker)
         self.toril = Toril(url, settings=settings)
@@ -173,7 +173,7 @@ async def test_a_slot_is_moved_under_load(shared_cluster: ClusterServers) -> Non
 
 
 @pytest.mark.timeout(90)
-async def test_a_node_is_killed_and_started_again(start_cluster: StartCluster) -> None:
+async def test_a_node_is_killed_and_started_again(start_cluster: StartCluster, tmp_path: Path) -> None:
     # A01
     cluster = await asyncio.to_thread(start_cluster, *DURABLE, *PARTLY, "--cluster-node-timeout", "2000")
     slots = {queue: key_slot(f"bull-{queue}") for queue in QUEUES}
@@ -186,12 +186,33 @@ async def test_a_node_is_killed_and_started_again(start_cluster: StartCluster) -
         added = asyncio.create_task(site.add("q10", "when it is back"))
         await site.works(other)
         assert not added.done()
-        assert len((await site.toril.engine.health()).detail["nodes"]) == 3
-        await asyncio.to_thread(cluster.nodes[victim].start)
+        await kept_and_done(site, cluster, victim, other, tmp_path)
         await added
         await site.all_done()
         for queue in QUEUES:
             await site.works(queue)
+
+
+async def kept_and_done(site: Site, cluster: ClusterServers, victim: int, other: str, folder: Path) -> None:
+    """What another application adds while a node is away: what is for that node waits in the spool until it is back."""
+    jobs = JobSettings(spool_url=f"sqlite:///{folder / 'spool.db'}")
+    toril = Toril(cluster.url, settings=Settings(jobs=jobs, redis=RedisSettings(timeout=1.0)))
+
+    async def note(word: str) -> str:
+        return word
+
+    notes = {queue: toril.task(name=f"note-{queue}", queue=queue)(note) for queue in ("q10", other)}
+    async with toril:
+        await notes["q10"].enqueue("kept")
+        await notes[other].enqueue("at once")
+        site.accepted.add("at once")
+        await site.all_done()
+        assert "kept" not in site.done
+        nodes = (await toril.engine.health()).detail["nodes"]
+        assert [node["location"] for node in nodes if "error" in node] == [f"{cluster.nodes[victim].url}/0"]
+        await asyncio.to_thread(cluster.nodes[victim].start)
+        site.accepted.add("kept")
+        await site.all_done()
 
 
 @pytest.mark.timeout(120)

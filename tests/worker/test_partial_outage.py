@@ -20,9 +20,7 @@ class HalfStore(FaultyStore):
     async def _forward(self, method: str, *args: Any, **kwargs: Any) -> Any:
         answer = await super()._forward(method, *args, **kwargs)
         if args and self.away in (args[0], args[0][0]):
-            error = EngineUnavailable("the test took a part of the store away", ambiguous=True)
-            error.partial = True
-            raise error
+            raise EngineUnavailable("the test took a part of the store away", ambiguous=True, partial=True)
         return answer
 
 

@@ -198,7 +198,8 @@ class ShelteredEngine:
         try:
             return await self.inner.jobs.add(queue, jobs, batch=batch, now=now, remember_ms=LONG_MEMORY_MS)
         except EngineUnavailable as error:
-            self.lost(error)
+            if not error.partial:
+                self.lost(error)
             raise
 
     @staticmethod

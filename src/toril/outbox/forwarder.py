@@ -60,8 +60,14 @@ class Forwarder:
             return await self._too_old(batch)
         try:
             added = await self._destination.forward(batch.queue, batch.jobs, batch=batch.id, now=batch.now)
-        except (EngineUnavailable, EngineClosed):
+        except EngineClosed:
             raise
+        except EngineUnavailable as error:
+            if not error.partial:
+                raise
+            # Only the part of the store where this queue lies is away.
+            skip.add(batch.queue)
+            return None
         except (EngineError, ConfigError) as error:
             # Something is wrong with the store, or with this queue in it, but not with these jobs: they are kept.
             skip.add(batch.queue)

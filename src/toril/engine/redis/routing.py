@@ -332,7 +332,10 @@ class ClusterClient:
                 self._pass_on(node.client.give_back(), node)
 
     async def _let_go(self, node: _Node) -> None:
-        self._pass_on(await node.client.retire(_RETIRES_S))
+        try:
+            self._pass_on(await node.client.retire(_RETIRES_S))
+        finally:
+            await node.client.close(timeout_s=0)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
