@@ -150,7 +150,7 @@ def _default(name: str, value: Any) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, float):
         return human(value)
-    return f"{value:,} bytes" if name.endswith("_limit") else f"`{value}`"
+    return f"{value:,} bytes" if name.endswith("_limit") and isinstance(value, int) else f"`{value}`"
 
 
 def _command_line() -> str:

@@ -21,8 +21,6 @@ from toril.errors import (
     PayloadTooLarge,
     ResultExpired,
     ResultTimeout,
-    Retry,
-    Snooze,
     TorilError,
     UnknownTask,
 )
@@ -32,7 +30,7 @@ from toril.jobs.model import Counts, Job
 from toril.jobs.options import JobOptions, Retention
 from toril.jobs.retry import Exponential, Fixed
 from toril.jobs.schedule import Cron, Every, Schedule
-from toril.jobs.signals import RateLimited
+from toril.jobs.signals import RateLimited, Retry, Snooze
 from toril.jobs.states import State
 from toril.jobs.unique import Unique
 from toril.kernel.telemetry import JobLockLost

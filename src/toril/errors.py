@@ -33,7 +33,7 @@
     │   ├── JobTimeout              the handler ran longer than its timeout (retryable)
     │   ├── FlowConflict            a job of a flow has another parent, or stands in it twice
     │   └── LockLost                the worker's right to finish the job has run out
-    └── Signal                      raised by a handler to steer its own job
+    └── Signal                      raised by a handler to steer its job; see toril.jobs.signals
         ├── Retry                   run again, counted as an attempt
         ├── Snooze                  run again later, not counted as an attempt
         ├── NeverRetry              fail at once, whatever attempts are left
@@ -45,7 +45,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from typing import Any, ClassVar
 
 __all__ = [
@@ -74,9 +73,7 @@ __all__ = [
     "PayloadTooLarge",
     "ResultExpired",
     "ResultTimeout",
-    "Retry",
     "Signal",
-    "Snooze",
     "SpoolFull",
     "StoreCorrupt",
     "StoreFull",
@@ -89,8 +86,6 @@ __all__ = [
 ]
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
-# 100 years: stores cannot count much further.
-_LONGEST_WAIT_S = 100 * 365 * 86400.0
 
 
 class TorilError(Exception):
@@ -287,37 +282,8 @@ class LockLost(JobError):
 
 
 class Signal(TorilError):
-    """Raised by a handler to steer its own job."""
-
-
-class Retry(Signal):
-    """Run the job again; this run counts as a failed attempt.
-
-    `in_` is the wait until the next attempt, in seconds (or a timedelta); None means the job's own backoff.
-    When no attempt is left, the job fails with `reason`.
-    """
-
-    def __init__(self, reason: str = "", *, in_: float | timedelta | None = None) -> None:
-        super().__init__(reason or "the handler asked for a retry")
-        self.reason = reason or "the handler asked for a retry"
-        self.delay_s = None if in_ is None else _wait_s("Retry", in_)
-
-
-class Snooze(Signal):
-    """Run the job again after `in_` seconds (or a timedelta); this run is not counted as an attempt."""
-
-    def __init__(self, in_: float | timedelta, reason: str = "") -> None:
-        super().__init__(reason or "the handler snoozed its job")
-        self.reason = reason
-        self.delay_s = _wait_s("Snooze", in_)
+    """Raised by a handler to steer its job."""
 
 
 class NeverRetry(Signal):
     """Fail the job at once, whatever attempts are left. The message becomes the failed reason."""
-
-
-def _wait_s(signal: str, value: object) -> float:
-    wait = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= _LONGEST_WAIT_S:
-        raise ConfigError(f"{signal}(in_=…): expected seconds from 0 on, or a timedelta, got {value!r}.")
-    return float(wait)

@@ -37,6 +37,7 @@ TABLE: list[tuple[str, str, str, str, Any]] = [
     ("TORIL_JOBS_ATTEMPTS", "5", "jobs", "attempts", 5),
     ("TORIL_JOBS_PAYLOAD_LIMIT", "2MiB", "jobs", "payload_limit", 2_097_152),
     ("TORIL_JOBS_RESULT_LIMIT", "1000", "jobs", "result_limit", 1000),
+    ("TORIL_JOBS_RESULT_OVER_LIMIT", "drop", "jobs", "result_over_limit", "drop"),
     ("TORIL_JOBS_ENQUEUE_TIMEOUT", "3s", "jobs", "enqueue_timeout", 3.0),
     ("TORIL_JOBS_KEEP_COMPLETED", "30d", "jobs", "keep_completed", 2_592_000.0),
     ("TORIL_JOBS_KEEP_COMPLETED_MAX", "5000", "jobs", "keep_completed_max", 5000),

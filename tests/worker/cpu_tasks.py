@@ -4,9 +4,9 @@ import os
 import threading
 
 from toril.app import Toril
-from toril.errors import NeverRetry, Retry, Snooze
+from toril.errors import NeverRetry
 from toril.jobs.retry import Fixed
-from toril.jobs.signals import RateLimited
+from toril.jobs.signals import RateLimited, Retry, Snooze
 from toril.tasks.context import Context
 
 toril = Toril("sqlite://")

@@ -6,10 +6,11 @@ import pytest
 from pydantic import BaseModel
 
 from tests.worker.workshop import Workshop
-from toril.errors import InvalidArguments, NeverRetry, Retry, Snooze
+from toril.errors import InvalidArguments, NeverRetry
 from toril.jobs.model import Job
 from toril.jobs.options import JobOptions, Retention
 from toril.jobs.retry import Exponential, Fixed
+from toril.jobs.signals import Retry, Snooze
 from toril.jobs.states import State
 from toril.kernel.telemetry import JobNotDone
 from toril.tasks.context import Context
@@ -159,6 +160,19 @@ async def test_a_result_above_the_limit_fails_and_says_the_sizes(shop: Workshop)
     async with shop.worker(result_limit=1_000):
         job = await shop.finished(handle.id)
     assert (job.failed_reason or "").startswith("PayloadTooLarge: The result has 1,202 bytes of JSON, expected at most")
+
+
+async def test_a_result_above_the_limit_may_be_left_out_instead(shop: Workshop) -> None:  # A05
+    @shop.toril.task()
+    async def much() -> str:
+        return "ü" * 600
+
+    handle = await much.enqueue()
+    async with shop.worker(result_limit=1_000, result_over_limit="drop"):
+        job = await shop.finished(handle.id)
+    assert (job.state, job.result) == (State.COMPLETED, "null")
+    lines = (await shop.engine.inspect.logs("default", handle.id)).lines
+    assert lines == ("The result has 1,202 bytes of JSON, expected at most 1,000: it is not stored.",)
 
 
 async def test_a_result_within_the_limit_counts_bytes_and_not_a_guess(shop: Workshop) -> None:

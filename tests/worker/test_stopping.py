@@ -8,9 +8,9 @@ import pytest
 
 from tests.worker.workshop import Workshop
 from toril.engine.ports.jobs import CancelAnswer
-from toril.errors import Snooze
 from toril.jobs.model import Job
 from toril.jobs.retry import Fixed
+from toril.jobs.signals import Snooze
 from toril.jobs.states import State
 from toril.kernel.telemetry import HandlerStuck, JobStarted
 from toril.tasks.context import Context

@@ -61,6 +61,11 @@ class JobSettings(Section):
     attempts: int = Field(default=3, ge=1, description="most attempts of a job")
     payload_limit: Bytes = Field(default=1024 * 1024, description="most bytes of a job's arguments as JSON")
     result_limit: Bytes = Field(default=1024 * 1024, description="most bytes of a job's result as JSON")
+    result_over_limit: Literal["fail", "drop"] = Field(
+        default="fail",
+        description="what becomes of a job whose result is larger: it fails, or it completes without a result and its "
+        "log says so",
+    )
     enqueue_timeout: Seconds = Field(default=10.0, description="how long a lost answer of the store is asked for again")
     keep_completed: Seconds = Field(default=7 * 86400.0, description="how long completed jobs are kept")
     keep_completed_max: int = Field(default=1000, ge=0, description="how many completed jobs a queue keeps")

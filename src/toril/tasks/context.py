@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
@@ -13,6 +14,8 @@ from toril.kernel import codec
 from toril.tasks.children import ChildJobs, ChildReader
 
 LONGEST_LOG_LINE = 10_000
+MOST_LOG_LINES = 1_000
+MOST_LOG_CHARS = 1_000_000
 LONGEST_PROGRESS_MESSAGE = 1_000
 
 
@@ -23,8 +26,8 @@ class Reporter(Protocol):
         """Progress of `job`, as JSON text."""
         ...
 
-    def log(self, job: TakenJob, token: str, line: str) -> None:
-        """A line for the log of `job`."""
+    def log(self, job: TakenJob, token: str, line: str, keep: int) -> None:
+        """A line for the log of `job`, which keeps its newest `keep` lines."""
         ...
 
 
@@ -41,6 +44,7 @@ class Context:
         "_enqueued_ms",
         "_is_cancelled",
         "_job",
+        "_logged",
         "_reporter",
         "_started_ms",
         "_token",
@@ -84,6 +88,7 @@ class Context:
         self._reporter = reporter
         self._is_cancelled = is_cancelled
         self._children = children
+        self._logged: _Logged | None = None
 
     def __repr__(self) -> str:
         return f"<Context {self.name} {self.job_id} attempt {self.attempt}>"
@@ -133,7 +138,9 @@ class Context:
         self.progress_sync(value, message)
 
     async def log(self, line: str) -> None:
-        """Add a line to the job's log. Lines above 10,000 characters are cut; a job keeps its newest 1,000 lines."""
+        """Add a line to the job's log. Lines above 10,000 characters are cut; a job keeps its newest 1,000 lines, fewer
+        when those of a run have more than a million characters.
+        """
         self.log_sync(line)
 
     def progress_sync(self, value: float, message: str | None = None) -> None:
@@ -149,7 +156,10 @@ class Context:
 
     def log_sync(self, line: str) -> None:
         """`log` for plain functions."""
-        self._reporter.log(self._job, self._token, _printable(line, LONGEST_LOG_LINE))
+        text = _printable(line, LONGEST_LOG_LINE)
+        if self._logged is None:
+            self._logged = _Logged()
+        self._reporter.log(self._job, self._token, text, self._logged.add(len(text)))
 
 
 def detached(name: str, queue: str, now_ms: int) -> Context:
@@ -170,11 +180,30 @@ def detached(name: str, queue: str, now_ms: int) -> Context:
     )
 
 
+class _Logged:
+    """How long the newest log lines of a run are."""
+
+    def __init__(self) -> None:
+        self._lengths: deque[int] = deque()
+        self._chars = 0
+        self._cut = False
+
+    def add(self, length: int) -> int:
+        """One more line. Answers how many lines the job may keep."""
+        self._lengths.append(length)
+        self._chars += length
+        while self._chars > MOST_LOG_CHARS or len(self._lengths) > MOST_LOG_LINES:
+            self._chars -= self._lengths.popleft()
+            self._cut = True
+        # Lines of earlier runs stay for as long as this one alone is within the bounds.
+        return len(self._lengths) if self._cut else MOST_LOG_LINES
+
+
 class _Nowhere:
     def progress(self, job: TakenJob, token: str, value: str) -> None:
         pass
 
-    def log(self, job: TakenJob, token: str, line: str) -> None:
+    def log(self, job: TakenJob, token: str, line: str, keep: int) -> None:
         pass
 
 

@@ -8,17 +8,17 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from toril.errors import InvalidArguments, InvalidResult, JobTimeout, NeverRetry, PayloadTooLarge, Signal
-from toril.errors import Retry as RetrySignal
-from toril.errors import Snooze as SnoozeSignal
 from toril.jobs.model import TakenJob
 from toril.jobs.options import decode
 from toril.jobs.outcome import Cancelled, Done, Failed, Limited, Outcome, Released, Retry, Snooze
 from toril.jobs.signals import RateLimited
+from toril.jobs.signals import Retry as RetrySignal
+from toril.jobs.signals import Snooze as SnoozeSignal
 from toril.kernel.clock import Clock
 from toril.kernel.durations import human
 from toril.kernel.telemetry import JobStarted, Telemetry
 from toril.tasks.children import ChildReader
-from toril.tasks.context import Context
+from toril.tasks.context import MOST_LOG_LINES, Context
 from toril.tasks.middleware import around_run
 from toril.tasks.registry import Registry
 from toril.tasks.task import Task
@@ -85,7 +85,7 @@ class Executor:
             middleware = self._registry.run_middleware
             if plan.pool == "process" and not middleware:
                 text = await self._processes.run(run, plan.task, run.job.data)
-                return self._done(text) if run.stop is None else self._after_stop(run, None, text)
+                return self._done(run, text) if run.stop is None else self._after_stop(run, None, text)
             try:
                 arguments = plan.load(run.job.data)
             except InvalidArguments as error:
@@ -174,18 +174,22 @@ class Executor:
         except InvalidResult as error:
             # The work is done; doing it again would not make its result storable.
             return Failed(reason_of(error), stack_of(error)) if run.stop is None else self._after_stop(run, error, None)
-        return self._done(text) if run.stop is None else self._after_stop(run, None, text)
+        return self._done(run, text) if run.stop is None else self._after_stop(run, None, text)
 
-    def _done(self, result: str) -> Outcome:
+    def _done(self, run: Run, result: str) -> Outcome:
         if len(result) > self._surely_small:
             size = len(result.encode())
             if size > self._options.result_limit:
-                error = PayloadTooLarge(
-                    f"The result has {size:,} bytes of JSON, expected at most {self._options.result_limit:,}: store it "
-                    "elsewhere and return where it is."
-                )
-                return Failed(reason_of(error), stack_of(error))
+                return self._too_large(run, size)
         return Done(result)
+
+    def _too_large(self, run: Run, size: int) -> Outcome:
+        found = f"The result has {size:,} bytes of JSON, expected at most {self._options.result_limit:,}"
+        if self._options.result_over_limit == "drop":
+            run.owner.reports.log(run.job, run.token, f"{found}: it is not stored.", MOST_LOG_LINES)
+            return Done("null")
+        error = PayloadTooLarge(f"{found}: store it elsewhere and return where it is.")
+        return Failed(reason_of(error), stack_of(error))
 
     def _raised(self, run: Run, error: BaseException) -> Outcome | None:
         """What a run that raised results in."""
@@ -208,7 +212,7 @@ class Executor:
         if run.stop is Stop.CANCEL:
             return Cancelled(run.reason, run.by)
         if result is not None and not run.saw_stop:
-            return self._done(result)
+            return self._done(run, result)
         if run.stop is Stop.SHUTDOWN:
             return Released()
         limit_s = None if run.options is None else run.options.timeout_s

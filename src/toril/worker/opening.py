@@ -48,4 +48,5 @@ def options_of(
         unknown=worker.unknown,
         processes=worker.processes,
         result_limit=settings.jobs.result_limit,
+        result_over_limit=settings.jobs.result_over_limit,
     )

@@ -51,7 +51,8 @@ class WorkerOptions:
     may go on after a stop was asked for · grace_s: how long a handler may clean up after it was told to stop ·
     poll_s: how often an idle worker looks by itself · eco: whether an idle worker asks as little of the store as it can
     · unknown: what becomes of a job whose task is not registered: `snooze` waits `unknown_after_s` for a worker that
-    knows it, `fail` fails it at once · result_limit: most bytes of a result · processes: most processes for
+    knows it, `fail` fails it at once · result_limit: most bytes of a result · result_over_limit:
+    `fail` fails the job of a larger one, `drop` completes it with null · processes: most processes for
     `pool="process"`, None is one per core · blocked_after_s: how long a handler may block the event loop before that is
     reported · hand_in_timeout_s: how long `stop` tries to hand in outcomes when the store is away.
     """
@@ -70,6 +71,7 @@ class WorkerOptions:
     unknown_snooze_s: float = 30.0
     unknown_after_s: float = 600.0
     result_limit: int = 1024 * 1024
+    result_over_limit: Literal["fail", "drop"] = "fail"
     processes: int | None = None
     blocked_after_s: float = 1.0
     hand_in_timeout_s: float = 5.0
@@ -90,6 +92,8 @@ class WorkerOptions:
             )
         if self.unknown not in ("snooze", "fail"):
             raise ConfigError(f"unknown: expected 'snooze' or 'fail', got {self.unknown!r}.")
+        if self.result_over_limit not in ("fail", "drop"):
+            raise ConfigError(f"result_over_limit: expected 'fail' or 'drop', got {self.result_over_limit!r}.")
         if self.processes is not None and self.processes < 1:
             raise ConfigError(f"processes: expected a whole number from 1 on, got {self.processes!r}.")
 

@@ -14,9 +14,9 @@ from queue import SimpleQueue
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-from toril.errors import ConfigError, InvalidArguments, InvalidResult, NeverRetry, Retry, Snooze
+from toril.errors import ConfigError, InvalidArguments, InvalidResult, NeverRetry
 from toril.jobs.model import TakenJob
-from toril.jobs.signals import RateLimited
+from toril.jobs.signals import RateLimited, Retry, Snooze
 from toril.kernel import codec
 from toril.tasks.context import Context
 from toril.tasks.signature import Signature
@@ -59,8 +59,8 @@ class Line:
     def progress(self, job: TakenJob, token: str, value: str) -> None:
         self.send(kind="progress", value=value)
 
-    def log(self, job: TakenJob, token: str, line: str) -> None:
-        self.send(kind="log", line=line)
+    def log(self, job: TakenJob, token: str, line: str, keep: int) -> None:
+        self.send(kind="log", line=line, keep=keep)
 
     def is_cancelled(self) -> bool:
         """What the function's context answers."""

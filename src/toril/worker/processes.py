@@ -16,8 +16,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from toril.errors import NeverRetry, Retry, Snooze
-from toril.jobs.signals import RateLimited
+from toril.errors import NeverRetry
+from toril.jobs.signals import RateLimited, Retry, Snooze
 from toril.kernel import codec
 from toril.kernel.telemetry import ProcessEnded, ProcessStarted, Telemetry
 from toril.tasks.task import Task
@@ -132,7 +132,7 @@ class Child:
                 if message["kind"] == "progress":
                     run.owner.reports.progress(run.job, run.token, message["value"])
                 elif message["kind"] == "log":
-                    run.owner.reports.log(run.job, run.token, message["line"])
+                    run.owner.reports.log(run.job, run.token, message["line"], message["keep"])
                 else:
                     self.usable = not self._killed
                     return message

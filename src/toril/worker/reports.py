@@ -50,9 +50,9 @@ class Reports:
         if first:
             self._announce()
 
-    def log(self, job: TakenJob, token: str, line: str) -> None:
-        """A line for a job's log."""
-        item = LogLine(job.id, token, line, self._clock.now_ms())
+    def log(self, job: TakenJob, token: str, line: str, keep: int) -> None:
+        """A line for a job's log, which keeps its newest `keep` lines."""
+        item = LogLine(job.id, token, line, self._clock.now_ms(), keep)
         dropped = 0
         with self._lock:
             self._lines.append(item)

@@ -134,6 +134,19 @@ class OutcomeCases(Cases):
             await worker.exchange(finish, want=1)
         assert [tuple(record) for record in (await stage.read("a")).history] == expected
 
+    async def test_the_history_is_bounded(self, stage: Stage) -> None:
+        """A job that comes back again and again remembers its newest 100 runs, whether they ended or stalled."""  # A05
+        worker = await stage.bring("a", State.ACTIVE)
+        for _ in range(102):
+            await worker.exchange(worker.ended("a", Snooze(0)), want=1)
+        history = (await stage.read("a")).history
+        assert [record.number for record in history] == list(range(3, 103))
+        await stage.elapse(LOCK_MS + 1_000)
+        await stage.jobs.recover(QUEUE, max_stalls=2, now=stage.now)
+        history = (await stage.read("a")).history
+        assert [record.number for record in history] == list(range(4, 104))
+        assert (history[-2].outcome, history[-1].outcome) == ("snooze", "stall")
+
     @pytest.mark.parametrize("outcome", [Snooze(0), Released(), Cancelled("", "")], ids=described)
     async def test_uncounted_runs_are_in_the_history_too(self, stage: Stage, outcome: Outcome) -> None:
         """A run that does not count as an attempt is remembered all the same."""

@@ -63,7 +63,13 @@ UPDATE jobs SET
     cancel = coalesce(column9, cancel),
     deferred = NULL,
     token = NULL,
-    history = CASE WHEN history IS NULL THEN column10 ELSE history || ',' || column10 END
+    -- The newest 100 runs; entries are objects, so that only the array's own brackets are trimmed.
+    history = CASE
+        WHEN history IS NULL THEN column10
+        WHEN starts > 100 AND json_array_length('[' || history || ']') >= 100
+        THEN trim(json_remove('[' || history || ']', '$[0]'), '[]') || ',' || column10
+        ELSE history || ',' || column10
+    END
 FROM (VALUES {rows})
 WHERE seq = column1
 
@@ -119,7 +125,13 @@ UPDATE jobs SET
     stalls = stalls + 1,
     deferred = coalesce(column4, deferred),
     token = NULL,
-    history = CASE WHEN history IS NULL THEN column5 ELSE history || ',' || column5 END
+    -- The newest 100 runs; entries are objects, so that only the array's own brackets are trimmed.
+    history = CASE
+        WHEN history IS NULL THEN column5
+        WHEN starts > 100 AND json_array_length('[' || history || ']') >= 100
+        THEN trim(json_remove('[' || history || ']', '$[0]'), '[]') || ',' || column5
+        ELSE history || ',' || column5
+    END
 FROM (VALUES {rows})
 WHERE seq = column1
 

@@ -68,7 +68,8 @@ local function finish_well(run, key, fields)
   end
   ended_well[#ended_well + 1] = run.ended
   ended_well[#ended_well + 1] = run.id
-  event(queue, 'completed', 'jobId', run.id, 'returnvalue', run.text, 'prev', 'active')
+  local told = #run.text > MOST_IN_EVENT and 'null' or run.text
+  event(queue, 'completed', 'jobId', run.id, 'returnvalue', told, 'prev', 'active')
 end
 
 local function finish_badly(run, key, fields)
@@ -170,7 +171,7 @@ local function apply(run, lock)
     return code
   end
   spent[#spent + 1] = key .. ':lock'
-  run.history_field = 'toril:h' .. (fields[10] or '0')
+  run.history_field = history_field(key, fields[10])
   with_pending_cancel(run, fields)
   if run.cause == 'done' then
     finish_well(run, key, fields)

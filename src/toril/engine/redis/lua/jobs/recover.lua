@@ -22,7 +22,7 @@ for _, id in ipairs(redis.call('LRANGE', active, 0, -1)) do
     local record = cjson.encode({
       w = fields[2] or '', s = tonumber(fields[3] or '') or now, e = now, o = 'stall', err = ARGV[7],
     })
-    redis.call('HSET', key, 'toril:h' .. (fields[1] or '0'), record)
+    redis.call('HSET', key, history_field(key, fields[1]), record)
     if fields[4] then
       local fine, request = pcall(cjson.decode, fields[4])
       local reason = fine and request.reason or ''

@@ -5,8 +5,22 @@ local base, own, wire, now = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
 local DEFAULT_EVENTS = '10000'
 
+-- What a job remembers of its runs: the newest of them.
+local MOST_RUNS = 100
+-- What an event may carry: longer results are read from the job.
+local MOST_IN_EVENT = 16384
+
 local function whole(number)
   return string.format('%.0f', number)
+end
+
+-- The field for the record of a run, by how often the job was started; the oldest record goes.
+local function history_field(key, starts)
+  local number = tonumber(starts or '') or 0
+  if number > MOST_RUNS then
+    redis.call('HDEL', key, 'toril:h' .. whole(number - MOST_RUNS))
+  end
+  return 'toril:h' .. whole(number)
 end
 
 -- The settings of the queue whose keys begin with `at`, read once per script.
