@@ -1,8 +1,12 @@
 """Toril: the backbone of a Python web backend behind one object, on an embedded SQLite file by default."""
 
 from toril.app import AppStats, Toril
+from toril.breaker.breaker import Breaker
+from toril.breaker.stats import BreakerStats
 from toril.engine.ports.bus import Event
 from toril.errors import (
+    BreakerOpen,
+    CallTimeout,
     ConfigError,
     EngineError,
     EngineUnavailable,
@@ -51,7 +55,11 @@ from toril.worker.worker import Worker
 
 __all__ = [
     "AppStats",
+    "Breaker",
+    "BreakerOpen",
+    "BreakerStats",
     "Call",
+    "CallTimeout",
     "Channel",
     "ChannelMessage",
     "ChannelResync",

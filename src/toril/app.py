@@ -110,9 +110,8 @@ class Toril(Blocks):
         self._enqueuer = Enqueuer(
             self._opening.get, JobIds(self.clock), Limits(jobs.payload_limit, jobs.enqueue_timeout), self._desk
         )
-        self.task = TaskDecorator(
-            self.registry, self._enqueuer, default_queue=jobs.queue, defaults=JobOptions(attempts=jobs.attempts)
-        )
+        defaults, named = JobOptions(attempts=jobs.attempts), self.breakers.named
+        self.task = TaskDecorator(self.registry, self._enqueuer, named, default_queue=jobs.queue, defaults=defaults)
         self.schedules = Schedules(self._opening.get, self.registry, self.clock, JobIds(self.clock), self._desk)
         self._planner = SchedulePlanner(self._opening.get, self.registry, self.clock, self.telemetry)
         self._declared = DeclaredQueues()

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from pydantic import TypeAdapter
 
+from toril.breaker.breakers import Breakers
 from toril.cache.cache import Cache
 from toril.cache.cached import CachedMaker
 from toril.cache.recipe import SingleFlight
@@ -114,6 +115,8 @@ class Blocks:
             ttl_s=once.ttl,
         )
         self.cache = Cache(stores.of("cache").get, clock=clock, blocking=blocking, settings=settings.cache)
+        self.breakers = Breakers(jobs, clock=clock, blocking=blocking)
+        self.breaker = self.breakers.breaker
 
     def limit(
         self,
@@ -224,6 +227,7 @@ class Blocks:
         """Let blocks end what they do in the running event loop, before their stores are closed."""
         await self.cache.close()
         await self.once.guard.close()
+        await self.breakers.close()
         await self.limits.close()
         await self.sessions.close()
         await self.realtime.close()

@@ -22,6 +22,8 @@
     ├── LimitExceeded               a rate limit refuses (retryable)
     ├── IdempotencyMismatch         a key was used for something else
     ├── IdempotencyRunning          the work of a key is still being done (retryable)
+    ├── BreakerOpen                 a circuit breaker refuses (retryable)
+    ├── CallTimeout                 a call through a breaker took too long (retryable)
     ├── JobError                    one job
     │   ├── JobNotFound
     │   ├── JobNotFinished          the operation needs a finished job
@@ -49,6 +51,8 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AuthRequired",
+    "BreakerOpen",
+    "CallTimeout",
     "ConfigError",
     "CrossSlotFlow",
     "EngineClosed",
@@ -215,6 +219,25 @@ class IdempotencyMismatch(TorilError):
 
 class IdempotencyRunning(TorilError):
     """The work of a key is still being done by another caller."""
+
+    retryable = True
+
+
+class BreakerOpen(TorilError):
+    """A circuit breaker refuses the call. `breaker` is its name, `retry_after` how many seconds until a call may get
+    through.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, breaker: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.breaker = breaker
+        self.retry_after = retry_after
+
+
+class CallTimeout(TorilError):
+    """A call through a circuit breaker took longer than its timeout, and was stopped."""
 
     retryable = True
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, cast, overload
 
+from toril.breaker.breaker import Breaker
 from toril.errors import ConfigError
 from toril.jobs.options import JobOptions, OptionsPatch
 from toril.jobs.schedule import Cron, Every
 from toril.tasks.context import Context
 from toril.tasks.enqueue import Enqueuer
+from toril.tasks.guarded import BreakerNamed, breaker_of
 from toril.tasks.registry import Registry, check_name
 from toril.tasks.signature import is_async_function
 from toril.tasks.task import AsyncTask, PlainTask, Pool, Task
@@ -32,6 +34,7 @@ class TaskMaker:
         pool: Pool | None,
         options: JobOptions,
         schedule: Cron | Every | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         self._registry = registry
         self._enqueuer = enqueuer
@@ -40,6 +43,7 @@ class TaskMaker:
         self._pool = pool
         self._options = options
         self._schedule = schedule
+        self._breaker = breaker
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -72,6 +76,7 @@ class TaskMaker:
             pool=self._pool,
             enqueuer=self._enqueuer,
             schedule=self._schedule,
+            breaker=self._breaker,
         )
         self._registry.add(made)
         return made
@@ -83,15 +88,25 @@ class TaskDecorator:
     `name` is the name on the wire (the function's by default), `queue` where its jobs go, `pool` where it runs
     (`"thread"`, the default of plain functions, or `"process"` for work that keeps a core busy; async functions run in
     the event loop), `schedule` when it runs by itself again and again, `Cron("0 3 * * *")` or `Every("5m")`, which a
-    worker of its queue stores when it starts. Every other option is a field of `JobOptions` and holds for each job,
+    worker of its queue stores when it starts, `breaker` a circuit breaker or the name of one: while it is open jobs of
+    the task are put off, no attempt burned. Every other option is a field of `JobOptions` and holds for each job,
     until `with_options` says otherwise. If the first parameter is annotated `Context`, it gets the context of the job
     and is no argument.
 
     Raises ConfigError for a bad option or a function that cannot be a task, TaskExists when the name is taken.
     """
 
-    def __init__(self, registry: Registry, enqueuer: Enqueuer, *, default_queue: str, defaults: JobOptions) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        enqueuer: Enqueuer,
+        breaker_named: BreakerNamed | None = None,
+        *,
+        default_queue: str,
+        defaults: JobOptions,
+    ) -> None:
         self._registry = registry
+        self._breaker_named = breaker_named
         self._enqueuer = enqueuer
         self._default_queue = check_name(default_queue, "queue")
         self._defaults = defaults
@@ -120,6 +135,7 @@ class TaskDecorator:
         queue: str | None = None,
         pool: Pool | None = None,
         schedule: Cron | Every | None = None,
+        breaker: Breaker | str | None = None,
         **options: Unpack[OptionsPatch],
     ) -> TaskMaker: ...
 
@@ -127,7 +143,8 @@ class TaskDecorator:
     def __call__(  # type: ignore[misc]
         self, function: Callable[..., Any] | None = None, /, **given: Any
     ) -> Task[Any, Any] | TaskMaker:
-        name, queue, pool, schedule = (given.pop(word, None) for word in ("name", "queue", "pool", "schedule"))
+        words = ("name", "queue", "pool", "schedule", "breaker")
+        name, queue, pool, schedule, breaker = (given.pop(word, None) for word in words)
         maker = TaskMaker(
             self._registry,
             self._enqueuer,
@@ -136,5 +153,6 @@ class TaskDecorator:
             pool=pool,
             options=self._defaults.merged(cast(OptionsPatch, given)),
             schedule=schedule,
+            breaker=breaker_of(breaker, self._breaker_named),
         )
         return maker if function is None else maker(function)

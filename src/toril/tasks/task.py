@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from copy import copy
 from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, Unpack
 
+from toril.breaker.breaker import Breaker
 from toril.errors import ConfigError, InvalidArguments
 from toril.jobs.options import JobOptions, OptionsPatch
 from toril.jobs.retry import CustomBackoff, Exponential, Fixed, custom_name
@@ -40,6 +41,7 @@ class Task(Generic[P, R]):
         pool: Pool | None,
         enqueuer: Enqueuer,
         schedule: Cron | Every | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         what = f"Task {name!r}"
         if options.id is not None:
@@ -48,6 +50,7 @@ class Task(Generic[P, R]):
         self.signature = Signature(function, what)
         self.pool: Pool = _pool(pool, self.signature.is_async, what)
         self.schedule = None if schedule is None else _checked_schedule(schedule, name, options, self.signature)
+        self.breaker = breaker
         self.plan = JobPlan(name, queue, options, self.signature)
         self._enqueuer = enqueuer
         self._policies: dict[str, CustomBackoff] = {}

@@ -19,6 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from toril.errors import (
     AuthRequired,
+    BreakerOpen,
+    CallTimeout,
     EngineClosed,
     EngineUnavailable,
     IdempotencyMismatch,
@@ -56,6 +58,8 @@ _STATUS: tuple[tuple[type[TorilError], int], ...] = (
     (LimitExceeded, 429),
     (IdempotencyMismatch, 422),
     (IdempotencyRunning, 409),
+    (BreakerOpen, 503),
+    (CallTimeout, 504),
     (EngineUnavailable, 503),
     (EngineClosed, 503),
     (StoreFull, 503),
@@ -72,6 +76,7 @@ _PLAIN_CODES = {
     422: "invalid_request",
     429: "too_many_requests",
     503: "unavailable",
+    504: "timed_out",
 }
 
 

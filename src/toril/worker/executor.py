@@ -19,6 +19,7 @@ from toril.kernel.durations import human
 from toril.kernel.telemetry import JobStarted, Telemetry
 from toril.tasks.children import ChildReader
 from toril.tasks.context import MOST_LOG_LINES, Context
+from toril.tasks.guarded import Guarded
 from toril.tasks.middleware import around_run
 from toril.tasks.registry import Registry
 from toril.tasks.task import Task
@@ -40,6 +41,7 @@ class Plan(NamedTuple):
     dump: Callable[[Any], str]
     wants_context: bool
     pool: str
+    guard: Guarded | None
 
 
 class Executor:
@@ -83,6 +85,8 @@ class Executor:
             if self._telemetry.wants(JobStarted):
                 self._tell_started(run.owner.queue, run.job)
             middleware = self._registry.run_middleware
+            if plan.guard is not None:
+                middleware = (*middleware, plan.guard)
             if plan.pool == "process" and not middleware:
                 text = await self._processes.run(run, plan.task, run.job.data)
                 return self._done(run, text) if run.stop is None else self._after_stop(run, None, text)
@@ -256,6 +260,7 @@ def _plan(task: Task[Any, Any]) -> Plan:
         signature.dump_result,
         signature.wants_context,
         task.pool,
+        None if task.breaker is None else Guarded(task.breaker),
     )
 
 
