@@ -88,6 +88,7 @@ async def test_slow_calls_open_it_too(site: Site) -> None:
     assert breaker.stats.slow == 4
 
 
+# S4-14
 async def test_fallbacks_stand_for_calls_that_fail_or_are_refused(breaker: Breaker) -> None:
     """A value, or a function that gets the same arguments."""
 

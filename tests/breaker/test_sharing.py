@@ -42,9 +42,9 @@ async def crowd(breakers: list[Breaker], gate: Gate, count: int) -> list[asyncio
     return tasks
 
 
-# S4-04
+# S4-04, A21
 async def test_a_trip_is_seen_by_all_without_asking(site: Site) -> None:
-    """A21: nobody looks, and everybody knows soon."""
+    """Nobody looks, and everybody knows soon."""
     one, two, three = site.breakers(3)
     for breaker in (one, two, three):
         assert await breaker.call(well, 7) == 7
@@ -81,8 +81,9 @@ async def test_what_goes_well_elsewhere_counts_too(site: Site) -> None:
     assert sick.stats.alone
 
 
+# A21
 async def test_one_bad_node_stays_alone_below_the_quorum(site: Site) -> None:
-    """A21: with a quorum of two, one process with failures opens for itself."""
+    """With a quorum of two, one process with failures opens for itself."""
     one, two, three = site.breakers(3, quorum=2)
     await fail(one, 4)
     await site.told()
@@ -93,8 +94,9 @@ async def test_one_bad_node_stays_alone_below_the_quorum(site: Site) -> None:
     assert three.opened
 
 
+# S4-04, A21
 async def test_the_closed_path_asks_nobody(site: Site) -> None:
-    """A21: but for a look now and then."""
+    """But for a look now and then."""
     [breaker] = site.breakers(1, timeout="30s")
     await breaker.call(well)
     await until(lambda: not breaker._shared.is_gated)
@@ -106,8 +108,9 @@ async def test_the_closed_path_asks_nobody(site: Site) -> None:
     assert site.asked - before <= 2 * looks
 
 
+# A21
 async def test_a_process_that_starts_changes_nothing(site: Site) -> None:
-    """A21: it learns that the breaker is open before its first call."""
+    """It learns that the breaker is open before its first call."""
     [one] = site.breakers(1)
     await site.open(one)
     before = await site.engine.keyvalue.get(["breaker:api"], now=site.clock.now_ms())
@@ -117,9 +120,10 @@ async def test_a_process_that_starts_changes_nothing(site: Site) -> None:
     assert await site.engine.keyvalue.get(["breaker:api"], now=site.clock.now_ms()) == before
 
 
+# A21
 @pytest.mark.parametrize("probes", [1, 3])
 async def test_half_open_lets_exactly_so_many_through(site: Site, probes: int) -> None:
-    """A21: of fifty callers in four processes."""
+    """Of fifty callers in four processes."""
     breakers = site.breakers(4, probes=probes)
     await site.open(breakers[0])
     site.clock.advance_ms(5_001)
@@ -135,6 +139,7 @@ async def test_half_open_lets_exactly_so_many_through(site: Site, probes: int) -
     assert [breaker.state for breaker in breakers] == ["closed"] * 4
 
 
+# A21
 async def test_a_cancelled_probe_gives_its_slot_back(site: Site) -> None:
     """And one whose process is gone does, when its time is over."""
     breakers = site.breakers(2)
@@ -176,8 +181,9 @@ async def test_a_probe_that_fails_opens_again(site: Site) -> None:
     assert one.state == "closed"
 
 
+# S4-22, A21
 async def test_operators_decide(site: Site) -> None:
-    """S4-22: forced open and closed, other rules, and back, in every process."""
+    """Forced open and closed, other rules, and back, in every process."""
     one, two = site.breakers(2)
     await one.open(by="ann")
     await site.told()
@@ -207,6 +213,7 @@ async def test_operators_decide(site: Site) -> None:
         await one.change(volume=0)
 
 
+# A21
 async def test_without_a_store_each_process_has_its_own(site: Site) -> None:
     """It opens, probes and closes by itself, and takes part again when the store is back."""
     one, two = site.breakers(2, probes=2)

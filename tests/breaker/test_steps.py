@@ -105,6 +105,7 @@ def test_what_was_told_is_told_once() -> None:
         ("password='open sesame'", "open"),
     ],
 )
+# S4-22
 def test_secrets_are_not_told(message: str, hidden: str) -> None:
     told = described(ValueError(message))
     assert hidden not in told

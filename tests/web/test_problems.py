@@ -30,6 +30,8 @@ TABLE = [
     (errors.IdempotencyMismatch("x"), 422, "idempotency_mismatch"),
     (errors.IdempotencyRunning("x"), 409, "idempotency_running"),
     (errors.LimitExceeded("x"), 429, "limit_exceeded"),
+    (errors.BreakerOpen("x"), 503, "breaker_open"),
+    (errors.CallTimeout("x"), 504, "call_timeout"),
     (errors.EngineUnavailable("x"), 503, "engine_unavailable"),
     (errors.EngineClosed("x"), 503, "engine_closed"),
     (errors.StoreFull("x"), 503, "store_full"),

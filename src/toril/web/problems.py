@@ -7,6 +7,7 @@ logged and answered with a general sentence, since messages of a store may hold 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ _log = logging.getLogger("toril.web")
 
 RETRY_AFTER_S = 2
 _AWAY = "The job store is not available at the moment: try again."
+_ELSEWHERE = "A service that this needs does not work at the moment: try again."
 _BROKEN = "Something went wrong on the server; its log says what."
 # The first class that fits decides.
 _STATUS: tuple[tuple[type[TorilError], int], ...] = (
@@ -164,7 +166,12 @@ def _of_toril(error: TorilError) -> ApiError:
     _log.error("An HTTP route failed: %s", error, exc_info=status == 500)
     if status == 500:
         return ApiError(500, error.code, _BROKEN)
-    return ApiError(503, error.code, _AWAY, headers={"Retry-After": str(RETRY_AFTER_S)}, retryable=True)
+    if isinstance(error, CallTimeout):
+        return ApiError(status, error.code, _ELSEWHERE)
+    wait_s, said = RETRY_AFTER_S, _AWAY
+    if isinstance(error, BreakerOpen):
+        wait_s, said = math.ceil(error.retry_after), _ELSEWHERE
+    return ApiError(503, error.code, said, headers={"Retry-After": str(wait_s)}, retryable=True)
 
 
 def _invalid_request(error: RequestValidationError) -> ApiError:
