@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from toril.breaker.breaker import Breaker
-from toril.errors import BreakerOpen, ConfigError, Snooze
-from toril.jobs.signals import RateLimited
+from toril.errors import BreakerOpen, ConfigError
+from toril.jobs.signals import RateLimited, Snooze
 from toril.tasks.context import Context
 from toril.tasks.middleware import RunNext
 
