@@ -52,6 +52,12 @@ async def test_the_documented_rights_are_enough_for_everything(start_server: Sta
             assert stats.health.ok
             assert stats.workers
             assert stats.health.detail["scripts_loaded"] > 3
+        assert (await toril.limit("rights", "5/m").hit("a")).counted == "store"
+        await toril.cache.set("a", 1, tags=["t"])
+        await toril.cache.invalidate("t")
+        assert await toril.cache.get("a") is None
+        assert (await toril.cache.stats()).store_ready
+        assert await toril.cache.clear() == 1
         await queue.pause()
         waiting = await work.enqueue(5)
         later = await work.with_options(delay=timedelta(hours=1)).enqueue(6)

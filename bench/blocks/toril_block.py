@@ -1,0 +1,40 @@
+"""Toril, with its defaults; for hits on the server without values in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.blocks.child import TAGGED, VALUE, Call, Contestant
+from toril import Settings, Toril
+from toril.settings import CacheSettings
+
+
+class _Toril(Contestant):
+    async def limit(self, url: str) -> Call:
+        limit = Toril(url).limit("bench", "100000000/15m")
+        return lambda: limit.hit("1.2.3.4")
+
+    async def memory_hit(self) -> Call:
+        call = self._cached(Toril("sqlite://"))
+        await call()
+        return call
+
+    async def store_hit(self, url: str) -> Call:
+        return self._cached(Toril(url, settings=Settings(cache=CacheSettings(local_entries=0))))
+
+    async def tagged(self, url: str) -> Call:
+        toril = Toril(url)
+        for at in range(0, TAGGED, 1_000):
+            await toril.cache.set_many({f"k{number}": number for number in range(at, at + 1_000)}, tags=["all"])
+        return lambda: toril.cache.invalidate("all")
+
+    @staticmethod
+    def _cached(toril: Toril) -> Call:
+        @toril.cached(ttl="1h")
+        async def load(user_id: str) -> dict[str, Any]:
+            return VALUE
+
+        return lambda: load("42")
+
+
+CONTESTANT = _Toril()
