@@ -48,8 +48,6 @@ TABLE = [
     (errors.PayloadError("x"), 422, "payload_error"),
     (errors.JobError("x"), 409, "job_error"),
     (errors.Signal("x"), 500, "signal"),
-    (errors.Retry("x"), 500, "retry"),
-    (errors.Snooze(1), 500, "snooze"),
     (errors.NeverRetry("x"), 500, "never_retry"),
     (errors.TorilError("x"), 500, "toril_error"),
 ]
