@@ -25,6 +25,9 @@ from toril.errors import (
     PayloadTooLarge,
     ResultExpired,
     ResultTimeout,
+    Retry,
+    Snooze,
+    SpoolFull,
     TorilError,
     UnknownTask,
 )
@@ -50,6 +53,7 @@ from toril.tasks.context import Context
 from toril.tasks.handle import JobHandle, Resync, Snapshot
 from toril.tasks.queue import Queue
 from toril.tasks.task import Task
+from toril.tasks.transaction import ordered
 from toril.tasks.weburl import WebUrl
 from toril.worker.worker import Worker
 
@@ -108,6 +112,7 @@ __all__ = [
     "Settings",
     "Snapshot",
     "Snooze",
+    "SpoolFull",
     "State",
     "Task",
     "Toril",
@@ -116,4 +121,5 @@ __all__ = [
     "UnknownTask",
     "WebUrl",
     "Worker",
+    "ordered",
 ]

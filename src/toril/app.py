@@ -73,7 +73,8 @@ class Toril(Blocks):
     `url` is where jobs are stored: `sqlite:///toril.db` (beside the working directory), `sqlite:////absolute/path.db`,
     `sqlite://` (memory), `redis://…` (Redis or Valkey); without it TORIL_URL decides, then REDIS_URL or REDIS_HOST,
     else `sqlite:///toril.db`. `imports` are modules that hold further tasks; workers import them. `settings` replace
-    the environment. Several may live in one process.
+    the environment. `outbox` is the database of `task.enqueue_in`, for workers: a URL or engine of SQLAlchemy, or a
+    function that makes connections. Several may live in one process.
 
     The store is opened at the first use, or by `start`. Raises ConfigError for a URL or a setting that is wrong.
     """
@@ -85,6 +86,7 @@ class Toril(Blocks):
         imports: Sequence[str] = (),
         settings: Settings | None = None,
         clock: Clock | None = None,
+        outbox: object | None = None,
     ) -> None:
         settings, telemetry = settings or Settings(), Telemetry()
         Logs().attach(telemetry)
@@ -101,6 +103,7 @@ class Toril(Blocks):
             clock=clock or SystemClock(),
             telemetry=telemetry,
             blocking=BlockingLoop(),
+            outbox=outbox,
         )
         self._refuge = stand_in_of(self._address.url, self.settings, self._means())
         self._desk = self._desk_at(self._opening)
@@ -110,6 +113,7 @@ class Toril(Blocks):
         self._enqueuer = Enqueuer(
             self._opening.get, JobIds(self.clock), Limits(jobs.payload_limit, jobs.enqueue_timeout), self._desk
         )
+        self._enqueuer.outbox = self.outbox
         defaults, named = JobOptions(attempts=jobs.attempts), self.breakers.named
         self.task = TaskDecorator(self.registry, self._enqueuer, named, default_queue=jobs.queue, defaults=defaults)
         self.schedules = Schedules(self._opening.get, self.registry, self.clock, JobIds(self.clock), self._desk)
@@ -354,6 +358,7 @@ class Toril(Blocks):
         return OpeningWorker(
             opening,
             resume=resume,
+            relay=self.outbox.relay if opening is self._opening else None,
             engine=opening.engine,
             registry=self.registry,
             queues=queues,

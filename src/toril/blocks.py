@@ -21,6 +21,8 @@ from toril.kernel.blocking import BlockingLoop
 from toril.kernel.clock import Clock
 from toril.kernel.durations import Duration
 from toril.kernel.telemetry import Telemetry
+from toril.outbox.destination import Destination
+from toril.outbox.outbox import Outbox
 from toril.ratelimit.limits import Algorithm, Limit, Limits, OnOutage
 from toril.realtime.channel import Channel
 from toril.realtime.name import ChannelName
@@ -85,6 +87,7 @@ class Blocks:
         clock: Clock,
         telemetry: Telemetry,
         blocking: BlockingLoop,
+        outbox: object | None = None,
     ) -> None:
         # `jobs` opens the store of jobs, for blocks that have no role of their own.
         self._stores = stores
@@ -93,6 +96,13 @@ class Blocks:
         self.clock = clock
         self.telemetry = telemetry
         self._blocking = blocking
+        self.outbox = Outbox(
+            outbox or settings.outbox.url,
+            table=settings.outbox.table,
+            poll_s=settings.outbox.poll,
+            destination=Destination(jobs),
+            clock=clock,
+        )
         self.limits = Limits(
             stores.of("limits").get,
             clock=clock,
@@ -231,3 +241,4 @@ class Blocks:
         await self.limits.close()
         await self.sessions.close()
         await self.realtime.close()
+        await self.outbox.close()

@@ -16,7 +16,7 @@ BROUGHT = {
     "sqlalchemy": {"sqlalchemy"},
     "demo": {"httpcore", "httpx", "lxml", "protego", "trafilatura"},
 }
-OWNERS = ("web/", "testing/")
+OWNERS = ("web/", "testing/", "outbox/alchemy.py")
 
 WITHOUT_EXTRAS = """
 import importlib, sys

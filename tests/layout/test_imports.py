@@ -19,6 +19,8 @@ LAZY = {
     "src/toril/cli/*.py": ("toril.*", "docsnap.*", "uvicorn", "uvloop", "fastapi.*"),
     # Only who names sentinels needs the library behind it, which takes a quarter of a second to load.
     "src/toril/engine/redis/engine.py": ("toril.engine.redis.sentinel",),
+    # SQLAlchemy is an extra, and only who hands in an object of it has loaded it.
+    "src/toril/outbox/*.py": ("toril.outbox.alchemy",),
     # uvloop is an extra: the worker runs without it.
     "src/toril/worker/supervisor.py": ("uvloop",),
     # Only who encrypts sessions needs the library, which is in the extra of the web.

@@ -18,7 +18,7 @@ import pytest
 from tests.redis.conftest import StartServer
 from tests.redis.server import RedisServer
 from tests.redis.spooling import app
-from toril import EngineUnavailable, JobCancelled, Settings, Toril, Unique
+from toril import Context, EngineUnavailable, JobCancelled, Settings, Toril, Unique
 from toril.cli.spool import check
 from toril.engine.ports.spool import SpoolStats
 from toril.errors import ConfigError, SpoolFull
@@ -220,23 +220,32 @@ class Runner:
     """Runs what is there, and counts how often each job runs."""
 
     def __init__(self, url: str, spool: Path) -> None:
-        self.ran = ran = Counter[int]()
+        self.ran: dict[int, list[str]] = {}
         self.toril = toril = app(url, str(spool))
 
         @toril.task
-        async def note(n: int) -> None:
-            ran[n] += 1
+        async def note(ctx: Context, n: int) -> None:
+            self.ran.setdefault(n, []).append(ctx.job_id)
 
     async def all_ran(self, accepted: set[int]) -> None:
         """Return when all of these have run, and nothing is left anywhere."""
         assert self.toril.spool is not None
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S + len(accepted) / 100):
             while accepted - self.ran.keys() or (await self.toril.spool.stats()).jobs:
                 await asyncio.to_thread(threading.Event().wait, 0.05)
             counts = await self.toril.queue("default").counts()
             while counts.waiting or counts.active:
                 await asyncio.to_thread(threading.Event().wait, 0.05)
                 counts = await self.toril.queue("default").counts()
+
+    async def doubled(self) -> dict[int, list[str]]:
+        """What ran more often than once, but for jobs whose lock ran out while they ran, which says nothing here."""
+        found = {}
+        for n, ids in self.ran.items():
+            job = await self.toril.job(ids[0], "default").info() if len(ids) > 1 else None
+            if len(ids) > 1 and (job is None or ids != ids[:1] * (1 + job.stalls)):
+                found[n] = ids
+        return found
 
 
 async def ready(process: subprocess.Popen[str]) -> None:
@@ -274,7 +283,7 @@ async def test_every_job_of_four_processes_runs_once(
         # Enqueue never failed.
         assert accepted == set(range(4 * count))
         await runner.all_ran(accepted)
-    assert {n: times for n, times in runner.ran.items() if times > 1} == {}
+        assert await runner.doubled() == {}
 
 
 async def test_what_a_killed_process_had_taken_is_forwarded_by_the_next(
@@ -297,8 +306,8 @@ async def test_what_a_killed_process_had_taken_is_forwarded_by_the_next(
     runner = Runner(server.url, spool)
     async with runner.toril, runner.toril.worker(concurrency=50):
         await runner.all_ran(known)
+        assert await runner.doubled() == {}
     assert known <= runner.ran.keys()
-    assert set(runner.ran.values()) == {1}
 
 
 def test_the_spool_must_be_a_file() -> None:

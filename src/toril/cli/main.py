@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from toril.cli import cache, demo, doctor, jobs, queues, schedules, spool, stats, worker
+from toril.cli import cache, demo, doctor, jobs, outbox, queues, schedules, spool, stats, worker
 from toril.cli.enqueue import enqueue_job
 from toril.cli.screen import complain
 from toril.errors import TorilError
@@ -18,7 +18,7 @@ from toril.errors import TorilError
 USAGE = 2
 """Exit code for what the caller can put right: a wrong argument, a store that is not there."""
 _INTERRUPTED = 130
-_ORDER = ["worker", "jobs", "queues", "schedules", "cache", "stats", "spool", "doctor", "demo"]
+_ORDER = ["worker", "jobs", "queues", "schedules", "cache", "stats", "spool", "outbox", "doctor", "demo"]
 
 
 class Commands(TyperGroup):
@@ -76,6 +76,7 @@ app.add_typer(schedules.commands, name="schedules")
 app.add_typer(cache.commands, name="cache")
 app.command("stats", short_help="Show queues, workers and speed.")(stats.stats)
 app.add_typer(spool.commands, name="spool")
+app.add_typer(outbox.commands, name="outbox")
 app.command("doctor", short_help="Check that all is well, and say what to do.")(doctor.doctor)
 app.command("demo", short_help="Watch real jobs run, with nothing to set up.")(demo.demo)
 

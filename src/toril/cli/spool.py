@@ -33,11 +33,11 @@ def show_spool(app: AppOption = None, url: UrlOption = None, as_json: JsonOption
     async def work(toril: Toril, spool: Spool) -> None:
         stats, aside, now = await spool.stats(), await spool.listed(), toril.clock.now_ms()
         if as_json:
-            show_json({**stats._asdict(), "batches": [_json(one) for one in aside]})
+            show_json({**stats._asdict(), "batches": [aside_json(one) for one in aside]})
             return
         say(f"[bold]{plain(stats.location)}[/]: {line(stats, now)}")
         if aside:
-            show(_table(aside, now))
+            show(aside_table(aside, now))
 
     _with_spool(app, url, work)
 
@@ -133,7 +133,7 @@ def _nothing(batch: str) -> ConfigError:
     return ConfigError(f"No batch {batch!r} was set aside: see toril spool show.")
 
 
-def _json(one: SetAside) -> dict[str, Any]:
+def aside_json(one: SetAside) -> dict[str, Any]:
     return {
         "id": one.id,
         "queue": one.queue,
@@ -144,7 +144,7 @@ def _json(one: SetAside) -> dict[str, Any]:
     }
 
 
-def _table(aside: tuple[SetAside, ...], now: int) -> Table:
+def aside_table(aside: tuple[SetAside, ...], now: int) -> Table:
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     for name in ("BATCH", "QUEUE", "JOBS", "FATE", "SINCE", "REASON"):
         table.add_column(name, overflow="fold")

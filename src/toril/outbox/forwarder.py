@@ -44,9 +44,15 @@ class Forwarder:
                 done = []
                 if not batches:
                     return not skip
+                held: set[str] = set()
                 for batch in batches:
-                    sent = None if batch.queue in skip else await self._send(batch, skip)
-                    if sent is not None:
+                    if batch.queue in skip or batch.queue in held:
+                        continue
+                    sent = await self._send(batch, skip)
+                    if sent is None:
+                        # What comes after it stays behind it.
+                        held.add(batch.queue)
+                    else:
                         done.append(sent)
                         self.jobs += len(batch.jobs)
         except EngineUnavailable:

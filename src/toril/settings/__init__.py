@@ -10,6 +10,7 @@ from toril.settings.blocks import (
     CacheSettings,
     IdempotencySettings,
     LimitSettings,
+    OutboxSettings,
     RealtimeSettings,
     SessionSettings,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "IdempotencySettings",
     "JobSettings",
     "LimitSettings",
+    "OutboxSettings",
     "RealtimeSettings",
     "RedisSettings",
     "SessionSettings",

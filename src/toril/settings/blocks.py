@@ -84,6 +84,18 @@ class IdempotencySettings(Section):
     )
 
 
+class OutboxSettings(Section):
+    """`TORIL_OUTBOX_…`: jobs that are stored with a transaction of the application's own database."""
+
+    model_config = SettingsConfigDict(env_prefix="TORIL_OUTBOX_")
+
+    url: str | None = Field(
+        default=None, description="the database whose outbox workers relay, as SQLAlchemy writes it; none, if unset"
+    )
+    table: str = Field(default="toril_outbox", description="the outbox's table")
+    poll: Seconds = Field(default=0.5, gt=0, description="how often a worker looks into it by itself")
+
+
 class SessionSettings(Section):
     """`TORIL_SESSIONS_…`: sessions of web users."""
 

@@ -13,6 +13,7 @@ from toril.settings.blocks import (
     CacheSettings,
     IdempotencySettings,
     LimitSettings,
+    OutboxSettings,
     RealtimeSettings,
     SessionSettings,
 )
@@ -37,6 +38,7 @@ class Settings(Section):
     idempotency: IdempotencySettings = Field(default_factory=IdempotencySettings)
     sessions: SessionSettings = Field(default_factory=SessionSettings)
     realtime: RealtimeSettings = Field(default_factory=RealtimeSettings)
+    outbox: OutboxSettings = Field(default_factory=OutboxSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -48,6 +50,7 @@ SECTIONS: dict[str, type[Section]] = {
     "Idempotency": IdempotencySettings,
     "Sessions": SessionSettings,
     "Channels": RealtimeSettings,
+    "Outbox": OutboxSettings,
 }
 """Every section, by its title in the reference."""
 

@@ -23,6 +23,7 @@ from toril.kernel.ids import JobIds, token_hex
 from toril.tasks.call import Call
 from toril.tasks.handle import Desk, JobHandle
 from toril.tasks.middleware import EnqueueMiddleware, EnqueueNext, around_enqueue
+from toril.tasks.transaction import TransactionWriter
 
 R = TypeVar("R")
 
@@ -51,6 +52,8 @@ class Enqueuer:
         self._sending: set[asyncio.Task[None]] = set()
         self._middleware: tuple[EnqueueMiddleware, ...] = ()
         self._add: EnqueueNext = self._store
+        self.outbox: TransactionWriter | None = None
+        """Where jobs are put with a transaction."""
 
     def use(self, middleware: EnqueueMiddleware) -> None:
         """Put middleware around storing, inside of what is there already."""
@@ -77,26 +80,30 @@ class Enqueuer:
     async def enqueue_flow(self, nodes: Sequence[FlowNode]) -> Added:
         """Store a tree of jobs in one step. Middleware sees its jobs one by one."""
         if self._middleware:
-            nodes = [await self._through_middleware(node) for node in nodes]
+            nodes = [node._replace(job=await self._through_middleware(node.queue, node.job)) for node in nodes]
 
         async def add(engine: Engine, batch: str, now: int) -> Added:
             return await engine.flows.add(nodes, batch=batch, now=now)
 
         return await self._answered(add, [node.job for node in nodes])
 
-    async def _through_middleware(self, node: FlowNode) -> FlowNode:
+    async def _through_middleware(self, queue: str, job: NewJob) -> NewJob:
+        """A job that is not added by `JobStore.add`, as middleware wants it. Raises ConfigError when it keeps it."""
+        if not self._middleware:
+            return job
         kept: list[NewJob] = []
 
         async def keep(queue: str, jobs: Sequence[NewJob]) -> Added:
             kept.extend(jobs)
             return Added(tuple(job.id for job in jobs), (True,) * len(jobs))
 
-        await around_enqueue(self._middleware, keep)(node.queue, [node.job])
+        await around_enqueue(self._middleware, keep)(queue, [job])
         if len(kept) != 1:
             raise ConfigError(
-                f"Enqueue middleware: expected job {node.job.id} of a flow to be passed on, found {len(kept)} jobs."
+                f"Enqueue middleware: expected job {job.id} to be passed on, found {len(kept)} jobs: in a flow or an "
+                "outbox each job stands alone."
             )
-        return node._replace(job=kept[0])
+        return kept[0]
 
     async def enqueue(self, call: Call[R]) -> JobHandle[R]:
         """Store one call, together with those that others enqueue in the same turn of the loop."""
@@ -112,6 +119,27 @@ class Enqueuer:
         batch.stored.append(stored)
         stored_as, created = await stored
         return JobHandle(stored_as, queue, call.plan.signature, self._desk, created)
+
+    async def enqueue_in(self, transaction: object, call: Call[R]) -> JobHandle[R]:
+        """Store one call with a transaction of the application's database. See `Task.enqueue_in`."""
+        queue, now = call.plan.queue, self.now_ms()
+        job = await self._through_middleware(queue, self._job(call, now))
+        await self._outbox().put(transaction, queue, job, now)
+        return JobHandle(job.id, queue, call.plan.signature, self._desk, awaited=True)
+
+    def enqueue_in_sync(self, transaction: object, call: Call[R]) -> JobHandle[R]:
+        """The same in synchronous code."""
+        queue, now = call.plan.queue, self.now_ms()
+        job = self._job(call, now)
+        if self._middleware:
+            job = self._desk.blocking.run(lambda: self._through_middleware(queue, job))
+        self._outbox().put_sync(transaction, queue, job, now)
+        return JobHandle(job.id, queue, call.plan.signature, self._desk, awaited=True)
+
+    def _outbox(self) -> TransactionWriter:
+        if self.outbox is None:
+            raise ConfigError("enqueue_in: expected the task to be one of a Toril, found no outbox.")
+        return self.outbox
 
     def enqueue_sync(self, call: Call[R]) -> JobHandle[R]:
         """`enqueue`, blocking."""

@@ -25,6 +25,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 # How often a waiting caller looks at its job although no event came: an event can be pruned before it is read.
 _LOOK_AGAIN_S = 5.0
+_FIRST_LOOK_S = 0.02
+_LONGEST_LOOK_S = 0.5
 _ENDS = frozenset({"completed", "failed", "removed"})
 
 
@@ -70,20 +72,29 @@ class JobHandle(Generic[R_co]):
     then that job's.
     """
 
-    __slots__ = ("_home", "_signature", "created", "id", "queue")
+    __slots__ = ("_awaited", "_home", "_signature", "created", "id", "queue")
 
     id: str
     queue: str | None
     created: bool
 
     def __init__(
-        self, id: str, queue: str | None, signature: Signature | None, desk: Desk, created: bool = True
+        self,
+        id: str,
+        queue: str | None,
+        signature: Signature | None,
+        desk: Desk,
+        created: bool = True,
+        *,
+        awaited: bool = False,
     ) -> None:
         self.id = id
         self.queue = queue
         self.created = created
         self._signature = signature
         self._home = desk
+        # It comes to the store when somebody's transaction has been committed.
+        self._awaited = awaited
 
     @property
     def _desk(self) -> Desk:
@@ -121,11 +132,11 @@ class JobHandle(Generic[R_co]):
         InvalidResult (the stored result is not what the task returns) and EngineUnavailable.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
-        job = await self._job()
-        if not _settled(job):
+        job = None if self._awaited else await self._job()
+        if job is None or not _settled(job):
             try:
                 async with asyncio.timeout(limit) as waiting:
-                    job = await self._in_store(job)
+                    job = await self._in_store(job or await self._arrived())
                     if not _settled(job):
                         job = await self._finished(job.queue)
             except TimeoutError:
@@ -175,6 +186,8 @@ class JobHandle(Generic[R_co]):
         caller was too slow, a `Resync` with the job as it is now takes their place. Raises JobNotFound,
         ResultExpired, EngineUnavailable, and ConfigError for an `after` that is no event id.
         """
+        if self._awaited:
+            await self._arrived()
         ended = await self._ended_outside()
         if ended is not None:
             yield Snapshot("0", ended, self._desk.clock.now_ms())
@@ -225,6 +238,15 @@ class JobHandle(Generic[R_co]):
                 if place(event.id) > place(last):
                     last = event.id
                     yield event
+
+    async def _arrived(self) -> Job:
+        """The job, once it has come out of an outbox."""
+        wait = _FIRST_LOOK_S
+        while (job := await self.info()) is None:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_LOOK_S)
+        self._awaited = False
+        return job
 
     async def _in_store(self, job: Job) -> Job:
         """The job, once it is in the store, or was cancelled before it came there."""

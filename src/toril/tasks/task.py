@@ -105,6 +105,20 @@ class Task(Generic[P, R]):
         """`enqueue` for synchronous code; blocks until the job is stored."""
         return self._enqueuer.enqueue_sync(Call(self.plan, self.signature.bind(args, kwargs)))
 
+    async def enqueue_in(self, transaction: object, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Store a job together with what a transaction of your own database does: both come true, or neither.
+
+        `transaction` is a session or connection of SQLAlchemy (async or not), or a connection of a database driver, on
+        PostgreSQL, MySQL or SQLite; `ordered(transaction, key)` keeps jobs of a key in order. The job's id is known at
+        once; the job is in the store soon after the commit, and `result` waits for it; after a rollback it waits for
+        ever, so give it a timeout. Raises InvalidArguments, PayloadTooLarge, ConfigError, and what the database raises.
+        """
+        return await self._enqueuer.enqueue_in(transaction, Call(self.plan, self.signature.bind(args, kwargs)))
+
+    def enqueue_in_sync(self, transaction: object, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """`enqueue_in` for synchronous code, with a session or connection that is not async."""
+        return self._enqueuer.enqueue_in_sync(transaction, Call(self.plan, self.signature.bind(args, kwargs)))
+
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Bind arguments without storing anything, for `enqueue_many`. Raises InvalidArguments."""
         return Call(self.plan, self.signature.bind(args, kwargs))

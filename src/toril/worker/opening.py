@@ -14,12 +14,22 @@ from toril.worker.worker import Worker
 
 
 class OpeningWorker(Worker):
-    """A worker that opens its application's store when it starts. Then `resume` sees to what an outage has left."""
+    """A worker that opens its application's store when it starts. Then `resume` sees to what an outage has left, and
+    `relay` runs until it stops.
+    """
 
-    def __init__(self, opening: Opening, *, resume: Callable[[], Awaitable[None]] | None = None, **parts: Any) -> None:
+    def __init__(
+        self,
+        opening: Opening,
+        *,
+        resume: Callable[[], Awaitable[None]] | None = None,
+        relay: Callable[[], Awaitable[None]] | None = None,
+        **parts: Any,
+    ) -> None:
         super().__init__(**parts)
         self._opening = opening
         self._resume = resume
+        self._relay = relay
         self.loop: asyncio.AbstractEventLoop | None = None
 
     async def on_start(self) -> None:
@@ -28,6 +38,8 @@ class OpeningWorker(Worker):
         await super().on_start()
         if self._resume is not None:
             await self._resume()
+        if self._relay is not None:
+            self.supervise("outbox", self._relay)
 
 
 def options_of(

@@ -1,0 +1,19 @@
+-- The outbox's one table on MySQL.
+
+-- name: create
+CREATE TABLE {table} (
+    seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    job_id VARCHAR(64) NOT NULL,
+    queue VARCHAR(255) NOT NULL,
+    order_key VARCHAR(255),
+    job LONGTEXT NOT NULL,
+    created BIGINT NOT NULL,
+    batch VARCHAR(64),
+    batch_now BIGINT,
+    batch_until BIGINT,
+    lease BIGINT,
+    fate VARCHAR(16),
+    reason TEXT
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
+CREATE INDEX {table}_batch ON {table} (batch);
+CREATE INDEX {table}_key ON {table} (queue, order_key, seq);
