@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup redis node fmt lint types imports test cover floor ci demo bench soak servers docs build clean
+.PHONY: help setup redis postgresql node fmt lint types imports test cover floor ci demo bench soak servers docs build clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -34,6 +34,9 @@ setup: $(VENV)/.ready-dev ## Make .venv with everything that development needs
 redis: # A redis-server for the tests to start; quick when there is one
 	@sh scripts/redis.sh
 
+postgresql: # A PostgreSQL for the tests to start; quick when there is one
+	@sh scripts/postgresql.sh
+
 node: # node and npm for the tests with real BullMQ peers; quick when they are there
 	@sh scripts/node.sh
 
@@ -51,7 +54,7 @@ types: setup ## Check types, strictly
 imports: setup ## Check the layers written in .importlinter
 	$(VENV)/bin/lint-imports
 
-test: setup redis node ## Run the tests: make test ARGS="-k retry"
+test: setup redis postgresql node ## Run the tests: make test ARGS="-k retry"
 	$(PY) -m pytest $(ARGS)
 
 # Two at a time and traced, a test takes twice as long. What fails by the noise of a machine passes the second time; the

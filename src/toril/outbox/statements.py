@@ -37,11 +37,16 @@ def checked_table(table: str) -> str:
 
 
 def create_sql(dialect: str, table: str = DEFAULT_TABLE) -> str:
-    """What makes the table and its indexes on a database. Raises ConfigError."""
-    text = _load(dialect_of(dialect))["create"]
+    """What makes the table and its indexes on a database, as one script. Raises ConfigError."""
+    return "".join(f"{statement};\n" for statement in create_statements(dialect, table))
+
+
+def create_statements(dialect: str, table: str = DEFAULT_TABLE) -> list[str]:
+    """The same statement by statement, for a migration. `dialect` may be SQLAlchemy's name. Raises ConfigError."""
     # An index lies in the schema of its table, and is named without it.
     bare = checked_table(table).rpartition(".")[2]
-    return text.replace("INDEX {table}", f"INDEX {bare}").replace("{table}", table) + ";\n"
+    text = _load(dialect_of(dialect))["create"].replace("INDEX {table}", f"INDEX {bare}").replace("{table}", table)
+    return [statement.strip() for statement in text.split(";")]
 
 
 def statements(dialect: str, table: str) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from toril.engine.ports.jobs import LONG_MEMORY_MS
@@ -139,7 +139,7 @@ class OutboxTable:
         try:
             dialect = await asyncio.to_thread(lambda: self._database.dialect)
             sql = dict(statements(dialect, self._table))
-            return await self._database.run(lambda execute: operation(execute, sql))
+            return await _whole(self._database.run(lambda execute: operation(execute, sql)))
         except TorilError:
             raise
         except Exception as error:
@@ -147,6 +147,16 @@ class OutboxTable:
                 f"{self.location}: the outbox cannot be read ({type(error).__name__}: {error}). If there is no such "
                 "table, make it with what `toril outbox sql` prints."
             ) from error
+
+
+async def _whole(operation: Coroutine[Any, Any, T]) -> T:
+    """Await an operation, and when the caller is cancelled, its end: no connection is left in the middle of it."""
+    task = asyncio.ensure_future(operation)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _claimed(execute: Execute, sql: dict[str, str], now: int) -> list[Batch]:
