@@ -235,7 +235,7 @@ def test_statements_for_a_mysql() -> None:
         changed = sql.partition(" ")[0] in {"UPDATE", "DELETE"}
         assert not (changed and "SELECT" in sql)
         clause: TextClause = text(sql.replace("{seqs}", "1"))
-        assert ":" not in str(clause.compile(dialect=mysql.dialect()))  # type: ignore[no-untyped-call]
+        assert ":" not in str(clause.compile(dialect=mysql.dialect()))
 
 
 def test_values_are_written_as_the_driver_wants_them() -> None:
@@ -265,7 +265,7 @@ async def test_a_relay_that_is_not_the_quickest_takes_nothing(bench: Bench) -> N
 
             return operation(watched)
 
-        return await inner(slow)  # type: ignore[no-any-return]
+        return await inner(slow)
 
     database.run = late
     with pytest.raises(EngineUnavailable, match="Another relay"):
