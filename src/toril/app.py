@@ -141,9 +141,7 @@ class Toril(Blocks):
 
     @property
     def spool(self) -> Spooler | None:
-        """Where jobs wait while the store is away; None with another policy than `spool`, or another store than a
-        Redis.
-        """
+        """Where jobs wait while the store is away; None with another policy, or another store than a Redis."""
         return self._refuge if isinstance(self._refuge, Spooler) else None
 
     async def start(self) -> None:

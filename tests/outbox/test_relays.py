@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from sqlalchemy import text
@@ -265,7 +265,7 @@ async def test_a_relay_that_is_not_the_quickest_takes_nothing(bench: Bench) -> N
 
             return operation(watched)
 
-        return await inner(slow)
+        return cast(T, await inner(slow))
 
     database.run = late
     with pytest.raises(EngineUnavailable, match="Another relay"):

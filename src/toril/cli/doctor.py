@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from toril.app import Toril
-from toril.cli import block_checks, cache_checks, checks, redis_checks, spool
+from toril.cli import block_checks, cache_checks, checks, outbox, redis_checks, spool
 from toril.cli.checks import Check, Level
 from toril.cli.loading import load_app
 from toril.cli.options import AppOption, JsonOption, UrlOption
@@ -65,6 +65,9 @@ async def _checks(app: str | None, url: str | None) -> AsyncIterator[Check]:
         yield Check("configuration", Level.FAIL, str(error), "correct it, then run toril doctor again")
         return
     yield _configuration(toril, app, url)
+    relayed = await outbox.check(toril)
+    if relayed is not None:
+        yield relayed
     embedded = engine.name == "sqlite" and engine.capabilities.shared
     if embedded:
         database = Path(engine.location)

@@ -9,17 +9,20 @@ from typing import Annotated
 import typer
 
 from toril.app import Toril
+from toril.cli.checks import Check, Level
 from toril.cli.loading import load_app
 from toril.cli.moments import ago, jobs
 from toril.cli.options import AppOption, JsonOption
 from toril.cli.screen import plain, say, show, show_json
 from toril.cli.spool import Batch, aside_json, aside_table
-from toril.errors import ConfigError
+from toril.errors import ConfigError, TorilError
 from toril.outbox.outbox import Outbox
 from toril.outbox.statements import create_sql
 from toril.settings import Settings
 
 commands = typer.Typer(no_args_is_help=True, help="Look at jobs that are stored with transactions of your database.")
+
+_LATE_MS = 60_000
 
 Dialect = Annotated[str, typer.Option("--dialect", "-d", help="postgresql, mysql or sqlite.")]
 TableName = Annotated[str | None, typer.Option("--table", help="The table; else that of TORIL_OUTBOX_TABLE.")]
@@ -70,6 +73,23 @@ def drop(batch: Batch, app: AppOption = None) -> None:
         say("It is deleted.")
 
     _with_outbox(app, work)
+
+
+async def check(toril: Toril) -> Check | None:
+    """What `toril doctor` says. None where no database is named."""
+    if toril.outbox.relay is None:
+        return None
+    try:
+        stats = await toril.outbox.stats()
+    except TorilError as error:
+        return Check("outbox", Level.FAIL, str(error), "until then no job of it reaches the store")
+    oldest = f", the oldest from {ago(stats.oldest, toril.clock.now_ms())}" if stats.jobs else ""
+    found = f"{stats.location}: {jobs(stats.jobs)} waiting{oldest}, {jobs(stats.set_aside)} set aside"
+    if stats.set_aside:
+        return Check("outbox", Level.WARN, found, "decide about them: toril outbox show, resend, drop")
+    if stats.jobs and stats.oldest is not None and toril.clock.now_ms() - stats.oldest > _LATE_MS:
+        return Check("outbox", Level.WARN, found, "see that a worker runs that names this database")
+    return Check("outbox", Level.PASS, found)
 
 
 def _with_outbox(app: str | None, work: Callable[[Outbox, int], Awaitable[None]]) -> None:

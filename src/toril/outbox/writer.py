@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from toril.errors import ConfigError
@@ -78,6 +79,5 @@ def _alchemy_for(transaction: object) -> Any:
     """The module that knows SQLAlchemy, if this is of it. Who has such an object has loaded the library."""
     if "sqlalchemy" not in sys.modules:
         return None
-    from toril.outbox import alchemy
-
+    alchemy = import_module("toril.outbox.alchemy")
     return alchemy if alchemy.is_ours(transaction) else None
