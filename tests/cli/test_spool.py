@@ -21,7 +21,7 @@ URL = "redis://127.0.0.1:1/0"
 
 
 def run(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, list(words))
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, list(words))
     assert result.exit_code == code, result.output
     return result.output
 

@@ -146,7 +146,9 @@ def aside_json(one: SetAside) -> dict[str, Any]:
 
 def aside_table(aside: tuple[SetAside, ...], now: int) -> Table:
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for name in ("BATCH", "QUEUE", "JOBS", "FATE", "SINCE", "REASON"):
+    # To be copied: it stays in one piece.
+    table.add_column("BATCH", no_wrap=True)
+    for name in ("QUEUE", "JOBS", "FATE", "SINCE", "REASON"):
         table.add_column(name, overflow="fold")
     for one in aside:
         first = one.job_ids[0] if one.job_ids else ""
