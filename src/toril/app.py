@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from types import TracebackType
@@ -298,9 +298,7 @@ class Toril(Blocks):
         self.discover()
         names = sorted(self.registry.queues()) if queues is None else [check_name(one, "queue") for one in queues]
         options = options_of(self.settings, concurrency, shutdown_timeout, eco)
-        worker = self._worker_at(
-            self._opening, names, options, name, resume=None if self._refuge is None else self._refuge.resume
-        )
+        worker = self._worker_at(self._opening, names, options, name)
         self._workers.add(worker)
         return worker
 
@@ -351,11 +349,11 @@ class Toril(Blocks):
         queues: Sequence[str],
         options: WorkerOptions,
         name: str | None,
-        resume: Callable[[], Awaitable[None]] | None = None,
     ) -> OpeningWorker:
+        refuge = self._refuge if opening is self._opening else None
         return OpeningWorker(
             opening,
-            resume=resume,
+            resume=None if refuge is None else refuge.resume,
             relay=self.outbox.relay if opening is self._opening else None,
             engine=opening.engine,
             registry=self.registry,

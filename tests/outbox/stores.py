@@ -68,6 +68,13 @@ def fine() -> None:
     """Nothing goes wrong."""
 
 
+def partly_away() -> EngineUnavailable:
+    """What a cluster says of queues whose node is away."""
+    error = EngineUnavailable("one node is away", ambiguous=True)
+    error.partial = True
+    return error
+
+
 def lost() -> None:
     """The connection breaks."""
     raise EngineUnavailable("gone", ambiguous=True)

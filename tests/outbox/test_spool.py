@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.outbox.stores import Store, fine, job, lost
+from tests.outbox.stores import Store, fine, job, lost, partly_away
 from toril.engine.ports.jobs import BATCH_MEMORY_MS, LONG_MEMORY_MS
 from toril.engine.ports.spool import Fate
 from toril.engine.sqlite.spool import MOST_JOBS, SqliteSpool
@@ -204,6 +204,17 @@ async def test_a_queue_that_the_store_does_not_take_holds_no_other_back(bench: B
     bench.store.closed_queues = {}
     assert await bench.forwarder.forward()
     assert bench.store.added == [("free", "b"), ("stuck", "a")]
+
+
+async def test_a_node_that_is_away_holds_up_its_own_queues_only(bench: Bench) -> None:
+    await bench.put("a", queue="there")
+    await bench.put("b", queue="here")
+    bench.store.closed_queues = {"there": partly_away()}
+    assert not await bench.forwarder.forward()
+    assert bench.store.added == [("here", "b")]
+    bench.store.closed_queues = {}
+    assert await bench.forwarder.forward()
+    assert bench.store.added == [("here", "b"), ("there", "a")]
 
 
 async def test_a_full_spool_says_so_and_takes_jobs_again_when_there_is_room(tmp_path: Path) -> None:
