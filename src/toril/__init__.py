@@ -25,8 +25,6 @@ from toril.errors import (
     PayloadTooLarge,
     ResultExpired,
     ResultTimeout,
-    Retry,
-    Snooze,
     SpoolFull,
     TorilError,
     UnknownTask,
