@@ -67,6 +67,9 @@ async def busy(toril: Toril) -> None:
         assert await flow.result(timeout=40) is not None
     await toril.schedules.remove("hourly")
     await toril.limit("api", "5/s").hit("ann")
+    await toril.cache.set("page:1", {"title": "one"}, tags=["pages"])
+    await toril.cache.invalidate("pages")
+    await toril.cache.set("page:2", {"title": "two"})
     now = toril.clock.now_ms()
     await toril.engine.channels.publish("news", [b"one", b"two"], keep=100, ttl_ms=60_000, now=now)
     await toril.engine.keyvalue.set([("cache:x", b"1")], ttl_ms=60_000, now=now)
@@ -122,7 +125,7 @@ async def test_every_table_of_a_file_is_emptied(tmp_path: Path) -> None:  # A05
         await busy(toril)
         await prune(toril)
         # What has an end of its own goes with the next of its kind.
-        later = toril.clock.now_ms() + 25 * 3_600_000
+        later = toril.clock.now_ms() + 400 * 24 * 3_600_000
         await toril.engine.keyvalue.set([("one", b"1")], ttl_ms=1, now=later)
     with sqlite3.connect(f"{tmp_path}/jobs.db") as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]

@@ -50,6 +50,17 @@ def busy() -> None:
 
 
 @toril.task(pool="process")
+def deaf(ctx: Context) -> None:
+    """Swallows whatever is done to it."""
+    ctx.log_sync("begun")
+    while True:
+        try:
+            threading.Event().wait(0.01)
+        except BaseException:  # noqa: BLE001 - that is what the test is about
+            continue
+
+
+@toril.task(pool="process")
 def polite(ctx: Context) -> str:
     ctx.log_sync(f"pid {os.getpid()}")
     while not ctx.is_cancelled:

@@ -15,7 +15,7 @@ from tests.worker.workshop import Workshop
 from toril.jobs.options import JobOptions
 from toril.jobs.retry import Fixed
 from toril.jobs.states import State
-from toril.kernel.telemetry import JobNotDone, ProcessEnded, ProcessStarted
+from toril.kernel.telemetry import HandlerStuck, JobNotDone, ProcessEnded, ProcessStarted
 from toril.tasks.context import Context
 
 
@@ -154,9 +154,53 @@ async def test_a_process_that_goes_on_after_its_timeout_is_killed(processes: Wor
     assert job.failed_reason == "JobTimeout: busy ran longer than its timeout of 0.2 s."
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("pool", ["loop", "thread", "process"])
+async def test_a_handler_that_swallows_everything_is_cancelled_all_the_same(
+    processes: Workshop, pool: str
+) -> None:  # A06
+    shop, released = processes, threading.Event()
+
+    @shop.toril.task()
+    async def deaf_loop(ctx: Context) -> None:
+        await ctx.log("begun")
+        while not released.is_set():
+            try:
+                await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=0.01)
+            except BaseException:  # noqa: BLE001 - that is what the test is about
+                continue
+
+    @shop.toril.task()
+    def deaf_thread(ctx: Context) -> None:
+        ctx.log_sync("begun")
+        while not released.is_set():
+            try:
+                released.wait(0.01)
+            except BaseException:  # noqa: BLE001
+                continue
+
+    name = {"loop": "deaf_loop", "thread": "deaf_thread", "process": "deaf"}[pool]
+    [id] = await cpu_tasks_enqueue(shop, name, "{}", attempts=3)
+    async with shop.worker():
+        while not (await shop.engine.inspect.logs("default", id)).lines:
+            await shop.engine.bus.wait("default", after="0", timeout=0.01)
+        await shop.engine.jobs.cancel("default", id, by="anna", reason="enough", now=shop.clock.now_ms())
+        job = await shop.finished(id)
+        if pool == "process":
+            [ended] = await shop.heard(ProcessEnded)
+            assert ended.code == -9
+        else:
+            [stuck] = await shop.heard(HandlerStuck)
+            assert (stuck.job_id, stuck.pool, stuck.cause) == (id, pool, "cancel")
+        released.set()
+    assert (job.state, job.failed_reason, job.attempts_made) == (State.FAILED, "cancelled: enough", 0)
+    assert job.cancel is not None
+    assert (job.cancel.by, job.cancel.reason) == ("anna", "enough")
+
+
 async def test_a_process_may_stop_by_itself_when_cancelled(processes: Workshop) -> None:
     [id] = await cpu_tasks_enqueue(processes, "polite", "{}")
-    async with processes.worker(grace_s=2.0):
+    async with processes.worker(grace_s=30.0):
         while not (await processes.engine.inspect.logs("default", id)).lines:
             await processes.engine.bus.wait("default", after="0", timeout=0.01)
         await processes.engine.jobs.cancel("default", id, by="a", reason="b", now=processes.clock.now_ms())

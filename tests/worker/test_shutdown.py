@@ -117,7 +117,7 @@ async def test_a_handler_that_does_not_end_is_left_behind(shop: Workshop, plain:
     await shop.in_state("one", State.ACTIVE)
     began = time.monotonic()
     await worker.stop(timeout=0)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 7.0
     job = await shop.get("one")
     assert (job.state, job.attempts_made) == (State.WAITING, 0)
     [stuck] = await shop.heard(HandlerStuck)
@@ -138,7 +138,7 @@ async def test_a_store_that_is_away_does_not_keep_the_worker(shop: Workshop) -> 
     later = await work.enqueue()
     began = time.monotonic()
     await worker.stop(timeout=0.1)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 8.0
     assert (await shop.get(later.id)).state in (State.WAITING, State.ACTIVE)
 
 
