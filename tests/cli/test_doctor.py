@@ -42,6 +42,7 @@ def test_a_healthy_store_passes(url: str, path: Path) -> None:
         "cache": "pass",
         "rate limits": "pass",
         "idempotency": "pass",
+        "breakers": "pass",
     }
     assert url in found["configuration"]["found"]
     assert "--url" in found["configuration"]["found"]
@@ -53,7 +54,7 @@ def test_people_get_a_line_per_check(url: str, path: Path) -> None:
     announce(path, running=["a1"])
     shown = toril("doctor", "--url", url).stdout
     assert "pass  integrity: quick check found no damage" in shown
-    assert shown.rstrip().endswith("14 pass, 0 warn, 0 fail")
+    assert shown.rstrip().endswith("15 pass, 0 warn, 0 fail")
 
 
 def test_the_variable_that_decided_is_named(url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from toril.app import Toril
-from toril.cli import block_checks, cache_checks, checks, outbox, redis_checks, spool
+from toril.cli import block_checks, breakers, cache_checks, checks, outbox, redis_checks, spool
 from toril.cli.checks import Check, Level
 from toril.cli.loading import load_app
 from toril.cli.options import AppOption, JsonOption, UrlOption
@@ -139,6 +139,7 @@ async def _open_checks(toril: Toril, database: Path | None) -> AsyncIterator[Che
     yield await cache_checks.cache(toril)
     yield cache_checks.limits(toril)
     yield cache_checks.once(toril)
+    yield await breakers.check(toril)
 
 
 def _store(health: Health) -> Check:

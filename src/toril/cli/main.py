@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from toril.cli import cache, demo, doctor, jobs, outbox, queues, schedules, spool, stats, worker
+from toril.cli import breakers, cache, demo, doctor, jobs, outbox, queues, schedules, spool, stats, worker
 from toril.cli.enqueue import enqueue_job
 from toril.cli.screen import complain
 from toril.errors import TorilError
@@ -18,7 +18,7 @@ from toril.errors import TorilError
 USAGE = 2
 """Exit code for what the caller can put right: a wrong argument, a store that is not there."""
 _INTERRUPTED = 130
-_ORDER = ["worker", "jobs", "queues", "schedules", "cache", "stats", "spool", "outbox", "doctor", "demo"]
+_ORDER = ["worker", "jobs", "queues", "schedules", "cache", "breakers", "stats", "spool", "outbox", "doctor", "demo"]
 
 
 class Commands(TyperGroup):
@@ -74,6 +74,7 @@ app.add_typer(jobs.commands, name="jobs")
 app.add_typer(queues.commands, name="queues")
 app.add_typer(schedules.commands, name="schedules")
 app.add_typer(cache.commands, name="cache")
+app.add_typer(breakers.commands, name="breakers")
 app.command("stats", short_help="Show queues, workers and speed.")(stats.stats)
 app.add_typer(spool.commands, name="spool")
 app.add_typer(outbox.commands, name="outbox")
