@@ -57,7 +57,7 @@ class ClusterServers:
 
     def ask(self, number: int, *command: Any) -> Any:
         """The reply of one node."""
-        with redis.Redis(port=self.nodes[number].port, decode_responses=True) as client:
+        with redis.Redis(port=self.nodes[number].port, decode_responses=True, socket_timeout=_FORMS_S) as client:
             client.response_callbacks.clear()
             return client.execute_command(*command)
 
@@ -91,21 +91,33 @@ class ClusterServers:
         """Move keys of a slot, all unless fewer are asked for, between `begin_move` and `end_move`."""
         source, port = self.owner(slot), self.nodes[target].port
         while most > 0 and (keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, min(most, 10))):
-            self.ask(source, "MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *keys)
+            try:
+                self.ask(source, "MIGRATE", "127.0.0.1", port, "", 0, 5000, "REPLACE", "KEYS", *keys)
+            except redis.ResponseError as error:
+                if "IOERR" not in str(error):
+                    raise
+                # The target is paused, because it becomes a replica.
+                continue
             most -= len(keys)
 
     def end_move(self, slot: int, target: int) -> None:
         """Move the keys that are left, and the slot."""
+        ends = time.monotonic() + _FORMS_S
         while True:
+            assert time.monotonic() < ends, "the slot cannot be moved"
             self.move_keys(slot, target)
             # The source refuses while it still has keys: some may have been written since.
             try:
-                others = [self.owner(slot), *(number for number in range(len(self.nodes)) if number != target)]
+                others = [self.owner(slot), *(number for number in self.masters() if number != target)]
                 for number in [target, *dict.fromkeys(others)]:
                     self.ask(number, "CLUSTER", "SETSLOT", slot, "NODE", self.id(target))
             except redis.ResponseError:
                 continue
             return
+
+    def masters(self) -> list[int]:
+        """The numbers of the nodes that are masters now."""
+        return [number for number in range(len(self.nodes)) if "role:master" in self.ask(number, "INFO", "replication")]
 
     def clear(self) -> None:
         """Delete all keys of all masters."""

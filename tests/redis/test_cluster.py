@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -334,3 +336,40 @@ async def test_a_cluster_with_password_and_rights(start_server: StartServer) -> 
         assert [node["slots"] for node in detail["nodes"]] == [SLOTS]
         assert "hunter2" not in str(detail)
     await admin.close()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_a_minute_of_changes_under_load(start_cluster: StartCluster) -> None:
+    """Masters change places with their replicas, slots wander, connections are cut: nothing is lost or left behind."""
+    # A16
+    cluster = await asyncio.to_thread(start_cluster, *PARTLY, "--repl-diskless-sync-delay", "0", replicas=1)
+    chance = random.Random(7)
+    ends = time.monotonic() + 60.0
+    async with working(cluster.url, *QUEUES) as site:
+        async with producing(site):
+            while time.monotonic() < ends:
+                await asyncio.to_thread(chance.choice([changed_places, wandered, cut]), cluster, chance)
+                await more(site, 20)
+        await site.all_done()
+        await all_completed(site)
+    # A lock that ran out during a change is a stall, and the job runs again: seldom.
+    assert sum(many - 1 for many in site.done.values()) <= 5
+
+
+def changed_places(cluster: ClusterServers, chance: random.Random) -> None:
+    [replica] = [number for number in (0, 3) if "role:slave" in cluster.ask(number, "INFO", "replication")]
+    cluster.until(lambda: "master_link_status:up" in cluster.ask(replica, "INFO", "replication"))
+    cluster.take_over(replica)
+
+
+def wandered(cluster: ClusterServers, chance: random.Random) -> None:
+    slot = key_slot(f"bull-{chance.choice(QUEUES)}")
+    target = chance.choice([number for number in cluster.masters() if number != cluster.owner(slot)])
+    cluster.begin_move(slot, target)
+    cluster.move_keys(slot, target, chance.randrange(40))
+    cluster.end_move(slot, target)
+
+
+def cut(cluster: ClusterServers, chance: random.Random) -> None:
+    cluster.ask(chance.randrange(4), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
