@@ -36,6 +36,14 @@ class Contestant:
         """Giving up a tag that TAGGED values have."""
         raise NotImplementedError
 
+    async def session(self, url: str) -> Call:
+        """A request that looks at its session, which is on the server, and changes nothing."""
+        raise NotImplementedError
+
+    async def fan_out(self) -> float:
+        """µs per server-sent event, to a hundred listeners."""
+        raise NotImplementedError
+
 
 async def microseconds(call: Call, number: int, tasks: int) -> float:
     """The best of some tries: µs per call, with so many tasks calling."""
@@ -55,6 +63,10 @@ async def microseconds(call: Call, number: int, tasks: int) -> float:
 
 async def measure(contestant: Contestant, name: str, url: str) -> float:
     """The figure of one measure."""
+    if name == "fan-out":
+        return await contestant.fan_out()
+    if name in ("session-1", "session-50"):
+        return await microseconds(await contestant.session(url), 1_000, int(name.partition("-")[2]))
     if name == "limit-1":
         return await microseconds(await contestant.limit(url), 2_000, 1)
     if name == "limit-100":

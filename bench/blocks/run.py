@@ -1,4 +1,4 @@
-"""Cache and rate limits beside the libraries that people use for them: each in an environment of its own, by turns."""
+"""Cache, limits, sessions, channels beside the libraries for them: each in an environment of its own, by turns."""
 
 from __future__ import annotations
 
@@ -44,11 +44,15 @@ MEASURES = (
     Measure("store-1", "decorated hit on Redis, one by one, µs", ("aiocache", "cashews"), times=2.5),
     Measure("store-50", "the same, 50 tasks, µs", ("aiocache", "cashews"), times=6),
     Measure("tagged", "giving up a tag of 5,000 values, ms", ("cashews",), at_most=5),
+    Measure("session-1", "request that reads its session on Redis, one by one, µs", ("starsessions",), times=4),
+    Measure("session-50", "the same, 50 at once, µs", ("starsessions",), times=4),
+    Measure("fan-out", "server-sent event to one of 100 listeners, µs", (), at_most=12.5),
 )
 _REQUIREMENTS = {
     "limits": ("limits", "redis", "hiredis"),
     "aiocache": ("aiocache", "redis", "hiredis"),
     "cashews": ("cashews", "redis", "hiredis"),
+    "starsessions": ("starsessions", "redis", "hiredis"),
 }
 
 
@@ -150,7 +154,7 @@ def _write(
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     stem = out / (begun.strftime("%Y-%m-%d-%H%M") + "-blocks")
-    lines = ["# Cache and rate limits, " + begun.strftime("%Y-%m-%d %H:%M UTC"), "", *_table(_HEAD, rows), ""]
+    lines = ["# Blocks beside jobs, " + begun.strftime("%Y-%m-%d %H:%M UTC"), "", *_table(_HEAD, rows), ""]
     lines += [f"- {name}: {value}" for name, value in machine.items()]
     stem.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     stem.with_suffix(".json").write_text(json.dumps({"machine": machine, "figures": taken}, indent=1), encoding="utf-8")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from bench.blocks.child import TAGGED, VALUE, Call, Contestant
+from bench.blocks.fanout import deliveries_per_s
+from bench.blocks.requests import Browser, page
 from toril import Settings, Toril
-from toril.settings import CacheSettings
+from toril.settings import CacheSettings, SessionSettings
+from toril.web import SessionMiddleware
 
 
 class _Toril(Contestant):
@@ -27,6 +30,15 @@ class _Toril(Contestant):
         for at in range(0, TAGGED, 1_000):
             await toril.cache.set_many({f"k{number}": number for number in range(at, at + 1_000)}, tags=["all"])
         return lambda: toril.cache.invalidate("all")
+
+    async def session(self, url: str) -> Call:
+        toril = Toril(url, settings=Settings(sessions=SessionSettings(secret="s" * 40)))
+        browser = Browser(SessionMiddleware(page, sessions=toril.sessions))
+        await browser.get("/begin")
+        return browser.get
+
+    async def fan_out(self) -> float:
+        return 1e6 / await deliveries_per_s(1_000)
 
     @staticmethod
     def _cached(toril: Toril) -> Call:

@@ -13,7 +13,9 @@ from toril.errors import EngineClosed
 from toril.realtime.channel import Channel, Subscription
 from toril.settings import RealtimeSettings
 
-LONG = 8.0
+LONG = 30.0
+
+pytestmark = pytest.mark.timeout(60)
 
 
 class Progress(BaseModel):

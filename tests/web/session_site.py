@@ -22,10 +22,13 @@ NAME = "__Host-session"
 WRITES = {"set", "replace", "delete"}
 
 
-def toril_at(url: str = "sqlite://", clock: ManualClock | None = None, **options: Any) -> Toril:
-    options.setdefault("secret", SECRET)
+def toril_at(
+    url: str = "sqlite://", clock: ManualClock | None = None, *, patience: float = 30.0, **options: Any
+) -> Toril:
+    """An application whose store may take so many seconds for an answer: this machine may be busy."""
+    options = {"secret": SECRET, "timeout": patience, **options}
     settings = Settings(
-        sessions=SessionSettings(**options), jobs=JobSettings(on_outage="fail"), redis=RedisSettings(timeout=0.5)
+        sessions=SessionSettings(**options), jobs=JobSettings(on_outage="fail"), redis=RedisSettings(timeout=patience)
     )
     return Toril(url, settings=settings, clock=clock)
 

@@ -20,7 +20,9 @@ from toril.realtime.channel import Channel
 from toril.settings import RealtimeSettings
 from toril.web import JobOwner, JWTAuth, channel_api, everybody, health_api
 
-LONG = 8.0
+LONG = 30.0
+
+pytestmark = pytest.mark.timeout(60)
 
 
 class Progress(BaseModel):

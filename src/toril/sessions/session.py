@@ -122,12 +122,16 @@ class Session(MutableMapping[str, Any]):
         """What is to be stored."""
         changed = {name: self._data[name] for name in self._set}
         if self.accessed and self._plain and any(isinstance(value, list | dict) for value in self._data.values()):
-            # Lists and objects are changed in place, unseen.
-            before = codec.decode(self._plain)["d"]
-            for name, value in self._data.items():
-                if name not in changed and isinstance(value, list | dict) and _differ(value, before.get(name)):
-                    changed[name] = value
+            # Lists and objects are changed in place, unseen. Mostly nothing has, and the whole is still as it was.
+            whole = codec.encode({"d": self._data}).encode()
+            if not self._plain.startswith(whole[:-1]):
+                changed |= self._changed_in_place(changed)
         return Changes(changed, frozenset(self._deleted), self._user, self._rotation)
+
+    @property
+    def is_marked(self) -> bool:
+        """True when something was set, deleted, begun or ended by a call; what is changed in place is not seen here."""
+        return bool(self._set or self._deleted or self.ended or self._rotation != "none")
 
     @property
     def stored(self) -> tuple[str, Record] | None:
@@ -140,6 +144,14 @@ class Session(MutableMapping[str, Any]):
         self._key, self._record = stored or (None, None)
         # What is changed in place from now on is seen against this.
         self._plain = codec.encode({"d": self._data}).encode() if stored is not None else b""
+
+    def _changed_in_place(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        before = codec.decode(self._plain)["d"]
+        return {
+            name: value
+            for name, value in self._data.items()
+            if name not in known and isinstance(value, list | dict) and _differ(value, before.get(name))
+        }
 
     def __getitem__(self, name: str) -> Any:
         self.accessed = True

@@ -162,11 +162,12 @@ class _Answer:
     async def end(self) -> None:
         """The application is done: a WebSocket may have changed its session since it began."""
         session = self._session
-        if not self._begun or self._refused or not session.accessed or not (session.ended or session.changes()):
+        if not self._begun or self._refused or not session.accessed:
             return
         if self._scope["type"] == "websocket" and not session.is_new:
-            await self._middleware.save(session, self._scope)
-        else:
+            if session.ended or session.changes():
+                await self._middleware.save(session, self._scope)
+        elif session.is_marked:
             _log.warning("A session was changed after its answer had begun: that is not stored.")
 
     async def _begin(self, message: Message) -> None:
