@@ -64,7 +64,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=25,
+        timeout=80,
     )
 
 
@@ -72,7 +72,7 @@ def shown_pages(*kinds: str) -> list[Any]:
     return [pytest.param(path, id=shown(path)) for path in PAGES if any(part.kind in kinds for part in parts(path))]
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize("path", shown_pages("python", "run"))
 def test_the_programs_of_a_page_run(path: Path, tmp_path: Path) -> None:
     # S1-26, A13
@@ -96,7 +96,7 @@ def test_every_piece_of_python_can_be_read() -> None:
                 compile(text, shown(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize("path", shown_pages("console"))
 def test_the_commands_of_a_page_are_as_shown(path: Path, tmp_path: Path) -> None:
     write_files(path, tmp_path)
