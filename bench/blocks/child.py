@@ -7,14 +7,29 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-Call = Callable[[], Awaitable[Any]]
+Call = Callable[..., Awaitable[Any]]
 
 _TRIES = 5
 VALUE = {"id": 42, "name": "somebody", "numbers": list(range(100)), "text": "x" * 400}
 TAGGED = 5_000
+
+
+CALLERS = 50
+RESET_S = 0.3
+
+
+async def nothing() -> int:
+    """What breakers stand before while all is well."""
+    return 1
+
+
+async def failing() -> int:
+    """What opens them."""
+    raise ConnectionError("no")
 
 
 class Contestant:
@@ -43,6 +58,36 @@ class Contestant:
     async def fan_out(self) -> float:
         """µs per server-sent event, to a hundred listeners."""
         raise NotImplementedError
+
+    async def breaker(self, reset_s: float) -> Call:
+        """Calls a function, `nothing` if none is given, through a breaker that opens after five failures."""
+        raise NotImplementedError
+
+
+async def over_a_bare_call(call: Call) -> float:
+    """µs that a breaker which is closed adds to a call."""
+    return await microseconds(call, 50_000, 1) - await microseconds(nothing, 50_000, 1)
+
+
+async def let_through(call: Call) -> float:
+    """How many of CALLERS at once a breaker lets through to something that failed, to see whether it works again."""
+    for _ in range(10):
+        with suppress(Exception):
+            await call(failing)
+    await asyncio.sleep(2 * RESET_S)
+    inside, may_end = 0, asyncio.Event()
+
+    async def probe() -> int:
+        nonlocal inside
+        inside += 1
+        await may_end.wait()
+        return 1
+
+    tasks = [asyncio.ensure_future(call(probe)) for _ in range(CALLERS)]
+    await asyncio.wait(tasks, timeout=2)
+    may_end.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return inside
 
 
 async def microseconds(call: Call, number: int, tasks: int) -> float:
@@ -77,6 +122,10 @@ async def measure(contestant: Contestant, name: str, url: str) -> float:
         return await microseconds(await contestant.store_hit(url), 2_000, 1)
     if name == "store-50":
         return await microseconds(await contestant.store_hit(url), 10_000, 50)
+    if name == "breaker-closed":
+        return await over_a_bare_call(await contestant.breaker(30))
+    if name == "breaker-probes":
+        return await let_through(await contestant.breaker(RESET_S))
     call = await contestant.tagged(url)
     begun = time.perf_counter()
     await call()

@@ -47,8 +47,12 @@ MEASURES = (
     Measure("session-1", "request that reads its session on Redis, one by one, µs", ("starsessions",), times=4),
     Measure("session-50", "the same, 50 at once, µs", ("starsessions",), times=4),
     Measure("fan-out", "server-sent event to one of 100 listeners, µs", (), at_most=12.5),
+    Measure("breaker-closed", "closed breaker, µs over a bare await", ("purgatory", "aiobreaker"), at_most=1.5),
+    Measure("breaker-probes", "half-open, 1 probe: let through of 50", ("purgatory", "aiobreaker"), at_most=1),
 )
 _REQUIREMENTS = {
+    "purgatory": ("purgatory",),
+    "aiobreaker": ("aiobreaker",),
     "limits": ("limits", "redis", "hiredis"),
     "aiocache": ("aiocache", "redis", "hiredis"),
     "cashews": ("cashews", "redis", "hiredis"),

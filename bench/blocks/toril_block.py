@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.blocks.child import TAGGED, VALUE, Call, Contestant
+from bench.blocks.child import TAGGED, VALUE, Call, Contestant, nothing
 from bench.blocks.fanout import deliveries_per_s
 from bench.blocks.requests import Browser, page
 from toril import Settings, Toril
@@ -39,6 +39,10 @@ class _Toril(Contestant):
 
     async def fan_out(self) -> float:
         return 1e6 / await deliveries_per_s(1_000)
+
+    async def breaker(self, reset_s: float) -> Call:
+        breaker = Toril("sqlite://").breaker("api", volume=5, reset_after=reset_s)
+        return lambda function=nothing: breaker.call(function)
 
     @staticmethod
     def _cached(toril: Toril) -> Call:
