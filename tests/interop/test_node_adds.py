@@ -99,7 +99,8 @@ async def test_priorities_delays_and_lifo_keep_their_order(node: Peer, toril: To
     async with toril.worker(concurrency=1):
         jobs = await finished(node, late, low, high, same, plain, front)
     started = [notice["jobId"] for notice in node.notices if notice.get("event") == "active"]
-    assert started == [front, plain, high, same, low, late]
+    # On a busy machine its time may come while the others are still added.
+    assert [job for job in started if job != late] == [front, plain, high, same, low]
     assert jobs[0]["processedOn"] >= jobs[0]["timestamp"] + 150
 
 
