@@ -9,6 +9,9 @@ import pytest
 from tests.cli.stored import answer, toril
 from toril import Toril
 
+# On a busy machine real processes, servers and many tasks take their time.
+pytestmark = pytest.mark.timeout(60)
+
 
 def on(url: str, work: Callable[[Toril], Awaitable[object]]) -> None:
     async def run() -> None:

@@ -14,6 +14,9 @@ from toril.kernel.blocking import BlockingLoop
 from toril.settings import CacheSettings
 from toril.testing.clock import ManualClock
 
+# On a busy machine real processes, servers and many tasks take their time.
+pytestmark = pytest.mark.timeout(60)
+
 
 class Absent:
     """An engine in memory that is away when a test says so."""
@@ -63,7 +66,7 @@ def cached(cache: Cache) -> CachedMaker:
 async def back(cache: Cache, absent: Absent) -> None:
     """The store is there again, and the cache has noticed."""
     absent.away = False
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while not cache.stats_here().store_ready:
             await asyncio.sleep(0)
 

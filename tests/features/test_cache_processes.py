@@ -17,6 +17,9 @@ from toril.settings import CacheSettings
 
 __all__ = ["shared_server"]
 
+# On a busy machine real processes, servers and many tasks take their time.
+pytestmark = pytest.mark.timeout(60)
+
 ASKER = """
 import asyncio, sys
 from pathlib import Path
@@ -67,7 +70,6 @@ async def asker(url: str, folder: Path, mode: str = "lives") -> asyncio.subproce
     return process
 
 
-@pytest.mark.timeout(60)
 async def test_a_thousand_who_ask_in_four_processes_wait_for_one(url: str, tmp_path: Path) -> None:
     # A19
     askers = await asyncio.gather(*(asker(url, tmp_path) for _ in range(4)))
@@ -76,7 +78,6 @@ async def test_a_thousand_who_ask_in_four_processes_wait_for_one(url: str, tmp_p
     assert (tmp_path / "calls").read_text().splitlines() == ["call"]
 
 
-@pytest.mark.timeout(60)
 async def test_who_dies_while_making_a_value_is_taken_over_from(url: str, tmp_path: Path) -> None:
     # A19
     dying, living = await asyncio.gather(asker(url, tmp_path, "dies"), asker(url, tmp_path))
@@ -93,7 +94,6 @@ async def test_who_dies_while_making_a_value_is_taken_over_from(url: str, tmp_pa
     assert (tmp_path / "calls").read_text().splitlines() == ["call"] * 2
 
 
-@pytest.mark.timeout(30)
 async def test_what_one_process_drops_the_others_drop(url: str) -> None:
     # A19, S3-31
     database = {"n": 1}
@@ -128,7 +128,6 @@ async def test_what_one_process_drops_the_others_drop(url: str) -> None:
             await asyncio.sleep(0.001)
 
 
-@pytest.mark.timeout(30)
 async def test_statistics_of_all_processes_are_added_up(url: str) -> None:
     # S4-11
     settings = Settings(cache=CacheSettings(namespace="sums"))

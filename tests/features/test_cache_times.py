@@ -8,6 +8,9 @@ import pytest
 from toril import Toril
 from toril.testing.clock import ManualClock
 
+# On a busy machine real processes, servers and many tasks take their time.
+pytestmark = pytest.mark.timeout(60)
+
 
 @pytest.fixture
 def clock() -> ManualClock:
@@ -23,7 +26,7 @@ async def timed(clock: ManualClock) -> AsyncIterator[Toril]:
 
 async def until(condition: object, *, holds: object) -> None:
     """Let others run until something is as it should be."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while condition() != holds:  # type: ignore[operator]
             await asyncio.sleep(0)
 
@@ -42,7 +45,7 @@ async def test_an_old_value_is_served_while_a_new_one_is_made(timed: Toril, cloc
     assert await load(1) == 1
     await until(lambda: len(made), holds=2)
     await until(lambda: timed.cache.stats_here().names[load.name].loads, holds=2)
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while await load(1) != 2:
             await asyncio.sleep(0)
     clock.advance("2h")
@@ -89,7 +92,7 @@ async def test_a_value_that_is_asked_for_is_made_anew_early(timed: Toril, clock:
     clock.advance("2m")
     assert await load() == 1
     await until(lambda: len(made), holds=2)
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while await load() != 2:
             await asyncio.sleep(0)
     clock.advance("6m")

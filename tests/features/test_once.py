@@ -18,6 +18,9 @@ from toril.kernel.blocking import BlockingLoop
 from toril.settings import IdempotencySettings
 from toril.testing.clock import ManualClock
 
+# On a busy machine real processes, servers and many tasks take their time.
+pytestmark = pytest.mark.timeout(60)
+
 DOER = """
 import asyncio, sys
 from pathlib import Path
@@ -151,7 +154,6 @@ def test_plain_code_too() -> None:
     toril.close_sync()
 
 
-@pytest.mark.timeout(60)
 async def test_who_dies_in_the_midst_is_taken_over_from(tmp_path: Path) -> None:
     # A18
     url = f"sqlite:///{tmp_path}/once.db"

@@ -17,6 +17,9 @@ from toril.ratelimit.limits import Limits, OnOutage
 from toril.settings import LimitSettings
 from toril.testing.clock import ManualClock
 
+# On a busy machine real processes, servers and many tasks take their time.
+pytestmark = pytest.mark.timeout(60)
+
 TAKER = """
 import asyncio, sys
 from toril import Toril
@@ -147,7 +150,6 @@ def test_plain_functions_use_the_same_limits() -> None:
     toril.close_sync()
 
 
-@pytest.mark.timeout(60)
 async def test_four_processes_are_let_through_a_thousand_times(tmp_path: Path) -> None:
     # S3-33, A20
     command = [sys.executable, "-c", TAKER, f"sqlite:///{tmp_path}/limits.db"]

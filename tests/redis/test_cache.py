@@ -9,8 +9,10 @@ from tests.redis.conftest import StartServer
 from toril import Settings, Toril
 from toril.settings import CacheSettings
 
+# On a busy machine real processes, servers and many tasks take their time.
+pytestmark = pytest.mark.timeout(60)
 
-@pytest.mark.timeout(60)
+
 @pytest.mark.parametrize("how", ["frozen", "killed"])
 async def test_a_server_that_is_away_holds_up_nobody_but_the_first(start_server: StartServer, how: str) -> None:
     # S2-05, A19

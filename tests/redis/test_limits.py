@@ -11,6 +11,9 @@ from tests.redis.conftest import StartServer
 from toril import Settings, Toril
 from toril.settings import LimitSettings
 
+# On a busy machine real processes, servers and many tasks take their time.
+pytestmark = pytest.mark.timeout(60)
+
 TAKER = """
 import asyncio, sys
 from toril import Toril
@@ -27,7 +30,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.timeout(60)
 async def test_four_processes_are_let_through_a_thousand_times(start_server: StartServer) -> None:
     # S3-33, A20
     command = [sys.executable, "-c", TAKER, start_server().url]
@@ -38,7 +40,6 @@ async def test_four_processes_are_let_through_a_thousand_times(start_server: Sta
     assert [sum(int(answer[at]) for answer in answers) for at in (0, 1)] == [1000, 1000]
 
 
-@pytest.mark.timeout(60)
 async def test_a_frozen_server_holds_up_nobody_but_the_first(start_server: StartServer) -> None:
     # A20
     server = start_server()
