@@ -28,7 +28,7 @@ from toril.settings import CacheSettings
 
 async def main():
     url, folder, mode = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-    async with Toril(url, settings=Settings(cache=CacheSettings(lock=2))) as toril:
+    async with Toril(url, settings=Settings(cache=CacheSettings(lock=5, timeout=30))) as toril:
 
         @toril.cached(ttl="5m", name="slow")
         async def slow(n: int) -> int:
@@ -97,7 +97,7 @@ async def test_who_dies_while_making_a_value_is_taken_over_from(url: str, tmp_pa
 async def test_what_one_process_drops_the_others_drop(url: str) -> None:
     # A19, S3-31
     database = {"n": 1}
-    settings = Settings(cache=CacheSettings(namespace="two"))
+    settings = Settings(cache=CacheSettings(namespace="two", timeout=30))
     async with Toril(url, settings=settings) as one, Toril(url, settings=settings) as two:
 
         async def load() -> int:
@@ -130,7 +130,7 @@ async def test_what_one_process_drops_the_others_drop(url: str) -> None:
 
 async def test_statistics_of_all_processes_are_added_up(url: str) -> None:
     # S4-11
-    settings = Settings(cache=CacheSettings(namespace="sums"))
+    settings = Settings(cache=CacheSettings(namespace="sums", timeout=30))
     async with Toril(url, settings=settings) as one, Toril(url, settings=settings) as two:
         for toril in (one, two):
             await toril.cache.set("a", 1)

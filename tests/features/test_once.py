@@ -37,7 +37,7 @@ async def main():
             await asyncio.sleep(60)
         return 42
 
-    async with Toril(url, settings=Settings(idempotency=IdempotencySettings(lock=2))) as toril:
+    async with Toril(url, settings=Settings(idempotency=IdempotencySettings(lock=5, timeout=30))) as toril:
         print(await toril.once("charge", charge))
 
 asyncio.run(main())

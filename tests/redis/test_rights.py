@@ -9,8 +9,9 @@ from datetime import timedelta
 
 from tests.layout.sources import ROOT
 from tests.redis.conftest import StartServer
-from toril import Context, Fixed, Toril
+from toril import Context, Fixed, Settings, Toril
 from toril.errors import JobFailed
+from toril.settings import CacheSettings, LimitSettings
 
 PAGE = ROOT / "docs" / "how-to" / "redis.md"
 
@@ -28,7 +29,8 @@ async def test_the_documented_rights_are_enough_for_everything(start_server: Sta
     assert "allcommands" not in rules
     assert "+@all" not in rules
     server = start_server("--user", "toril", *rules, "--user", "default", "off", "--appendonly", "yes")
-    toril = Toril(f"redis://toril:PASSWORD@127.0.0.1:{server.port}")
+    patient = Settings(limits=LimitSettings(timeout=30), cache=CacheSettings(timeout=30))
+    toril = Toril(f"redis://toril:PASSWORD@127.0.0.1:{server.port}", settings=patient)
 
     @toril.task(queue="rights", attempts=2, backoff=Fixed(0.05))
     async def work(ctx: Context, n: int) -> int:
