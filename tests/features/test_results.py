@@ -7,13 +7,17 @@ from pydantic import BaseModel
 
 from toril import (
     ConfigError,
+    EngineUnavailable,
     InvalidResult,
+    Job,
     JobCancelled,
     JobNotFound,
     ResultExpired,
     ResultTimeout,
     Toril,
 )
+from toril.engine.sqlite.inspect import SqliteJobInspector
+from toril.tasks import handle
 
 
 class Report(BaseModel):
@@ -32,6 +36,32 @@ async def test_waiting_has_an_end(toril: Toril) -> None:
         await job.result(timeout=0)
     with pytest.raises(ConfigError, match="timeout: expected seconds"):
         await job.result(timeout="soon")
+
+
+async def test_a_store_that_is_away_meanwhile_is_waited_for(toril: Toril, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A01
+    asked = 0
+    get = SqliteJobInspector.get
+
+    async def away_for_a_while(inspector: SqliteJobInspector, id: str, queue: str | None = None) -> Job | None:
+        nonlocal asked
+        asked += 1
+        if asked in {2, 3, 4}:
+            raise EngineUnavailable("the test took the store away")
+        return await get(inspector, id, queue)
+
+    @toril.task
+    async def work() -> str:
+        return "done"
+
+    job = await work.enqueue()
+    monkeypatch.setattr(SqliteJobInspector, "get", away_for_a_while)
+    monkeypatch.setattr(handle, "_LOOK_AGAIN_S", 0.01)
+    waiting = asyncio.create_task(job.result(timeout=30))
+    while asked < 5 and not waiting.done():
+        await asyncio.sleep(0)
+    async with toril.worker():
+        assert await waiting == "done"
 
 
 async def test_a_waiting_job_is_cancelled_for_good(toril: Toril) -> None:

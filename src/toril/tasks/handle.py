@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from toril.engine.ports.bus import Event
 from toril.engine.ports.inspect import LogPage
 from toril.engine.ports.jobs import CancelAnswer
 from toril.engine.protocol import Engine
-from toril.errors import JobCancelled, JobFailed, JobNotFound, ResultExpired, ResultTimeout
+from toril.errors import EngineUnavailable, JobCancelled, JobFailed, JobNotFound, ResultExpired, ResultTimeout
 from toril.jobs.model import CancelRequest, Job
 from toril.jobs.states import State
 from toril.kernel import codec
@@ -129,7 +130,8 @@ class JobHandle(Generic[R_co]):
         that waits for a store that is away is waited for too.
 
         Raises JobFailed, JobCancelled, ResultTimeout, ResultExpired (the job was pruned or removed), JobNotFound,
-        InvalidResult (the stored result is not what the task returns) and EngineUnavailable.
+        InvalidResult (the stored result is not what the task returns) and EngineUnavailable, when the store is away at
+        the begin; one that is away later is waited for.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         job = None if self._awaited else await self._job()
@@ -267,9 +269,11 @@ class JobHandle(Generic[R_co]):
     async def _finished(self, queue: str) -> Job:
         async with self._desk.watcher.subscribe(queue, self.id) as subscription:
             while True:
-                job = await self._job(known=True)
-                if _settled(job):
-                    return job
+                # Its events are waited for through an outage, so it is not given up for one either.
+                with suppress(EngineUnavailable):
+                    job = await self._job(known=True)
+                    if _settled(job):
+                        return job
                 await self._something_final(subscription)
 
     @staticmethod
