@@ -26,6 +26,8 @@ class Crew:
         self.supervisors: list[subprocess.Popen[bytes]] = []
         self.producers: dict[int, subprocess.Popen[bytes]] = {}
         self.exits: list[int] = []
+        self._leaving: list[subprocess.Popen[bytes]] = []
+        self._killed: set[int] = set()
         self._folder = folder
         self._journal = journal
         self._mark = f"FAULTS_JOURNAL={environ['FAULTS_JOURNAL']}"
@@ -112,6 +114,7 @@ class Crew:
         """SIGKILL."""
         # Written before: nobody must be seen to take over before the fault.
         self._journal.write(j.KILLED, pid)
+        self._killed.add(pid)
         self._signal(pid, signal.SIGKILL)
 
     def freeze(self, pid: int) -> None:
@@ -123,6 +126,13 @@ class Crew:
         """SIGCONT."""
         self._signal(pid, signal.SIGCONT)
         self._journal.write(j.THAWED, pid)
+
+    def dismiss(self, supervisor: subprocess.Popen[bytes]) -> None:
+        """Ask a supervisor to end, if it has come so far that it can; it has left the crew then."""
+        if self._is_up(supervisor.pid):
+            supervisor.terminate()
+            self.supervisors.remove(supervisor)
+            self._leaving.append(supervisor)
 
     def reap(self) -> None:
         """Forget the dead; their parent, which is this process, must ask for them."""
@@ -140,11 +150,13 @@ class Crew:
         for supervisor in self.supervisors:
             if supervisor.poll() is None:
                 supervisor.terminate()
-        for supervisor in self.supervisors:
+        for supervisor in (*self.supervisors, *self._leaving):
             try:
-                self.exits.append(supervisor.wait(patience_s))
+                code = supervisor.wait(patience_s)
             except subprocess.TimeoutExpired:
-                self.exits.append(-1000)
+                code = -1000
+            if supervisor.pid not in self._killed:
+                self.exits.append(code)
 
     def clear(self) -> list[str]:
         """End whatever is left, and answer what that was."""
@@ -153,7 +165,7 @@ class Crew:
             with suppress(psutil.Error):
                 left.append(f"{pid} {' '.join(psutil.Process(pid).cmdline()[1:])}")
             self._signal(pid, signal.SIGKILL)
-        for process in (*self.supervisors, *self.producers.values()):
+        for process in (*self.supervisors, *self._leaving, *self.producers.values()):
             process.wait()
         return left
 

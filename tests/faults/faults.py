@@ -89,8 +89,7 @@ async def freeze_supervisor(trial: Broken) -> None:
 
 async def stop_supervisor(trial: Broken) -> None:
     """A deploy: what runs is handed back when it does not end in time."""
-    trial.random.choice(trial.crew.supervisors).terminate()
-    await asyncio.sleep(0.1)
+    trial.crew.dismiss(trial.random.choice(trial.crew.supervisors))
     trial.staff()
 
 

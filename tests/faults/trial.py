@@ -205,6 +205,7 @@ class Trial:
                         await self._break_something()
                     else:
                         await asyncio.sleep(LOOK_S)
+                        self.staff()
                 for pid in self.crew.all_pids():
                     self.crew.thaw(pid)
                 self.staff()
