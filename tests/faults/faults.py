@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import subprocess
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -44,6 +45,12 @@ _LOOKS = 100
 def _one_worker(trial: Broken) -> int | None:
     pids = trial.crew.workers()
     return trial.random.choice(pids) if pids else None
+
+
+def _one_producer(trial: Broken) -> subprocess.Popen[bytes] | None:
+    """One that has not come to its end, if any."""
+    going_on = [producer for _, producer in sorted(trial.crew.producers.items()) if producer.poll() is None]
+    return trial.random.choice(going_on) if going_on else None
 
 
 async def kill_worker(trial: Broken) -> None:
@@ -94,15 +101,15 @@ async def stop_supervisor(trial: Broken) -> None:
 
 
 async def kill_producer(trial: Broken) -> None:
-    lane = trial.random.choice(sorted(trial.crew.producers))
-    trial.crew.kill(trial.crew.producers[lane].pid)
-    trial.crew.producers[lane].wait()
+    if producer := _one_producer(trial):
+        trial.crew.kill(producer.pid)
+        producer.wait()
     trial.staff()
 
 
 async def freeze_producer(trial: Broken) -> None:
-    lane = trial.random.choice(sorted(trial.crew.producers))
-    await _frozen(trial, trial.crew.producers[lane].pid, trial.random.uniform(0.2, 1.5) * trial.lock_s)
+    if producer := _one_producer(trial):
+        await _frozen(trial, producer.pid, trial.random.uniform(0.2, 1.5) * trial.lock_s)
 
 
 async def kill_all(trial: Broken) -> None:

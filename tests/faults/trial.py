@@ -28,9 +28,11 @@ QUIET_LINES = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How large a trial is and what is broken. `gap_s`: shortest and longest pause between two faults. `lock_s`: how
-    long locks last; they are renewed and looked for in the default's proportion to it. `kinds` and `ms`: which
-    tasks, in which proportion, and how long they take.
+    """How large a trial is and what is broken.
+
+    `gap_s`: shortest and longest pause between two faults. `lock_s`: how long locks last; they are renewed and looked
+    for in the default's proportion to it. `least_faults`: go on when all is produced until so many things were broken.
+    `kinds` and `ms`: which tasks, in which proportion, and how long they take.
     """
 
     jobs: int
@@ -49,6 +51,7 @@ class Shape:
     drain_s: float = 120.0
     shutdown_s: float = 5.0
     hang_s: float = 3000.0
+    least_faults: int = 0
 
 
 @dataclass
@@ -140,16 +143,20 @@ class Trial:
 
     def staff(self) -> None:
         """Start what was killed anew, as a service manager does."""
+        self._hire()
         shape, crew = self._shape, self.crew
-        crew.reap()
-        while len(crew.supervisors) < shape.supervisors:
-            skew = self.random.randint(-shape.skew_ms, shape.skew_ms)
-            crew.supervise(shape.processes, shape.slots, FAULTS_SKEW_MS=str(skew))
         for lane in range(shape.producers):
             if lane not in crew.producers or crew.producers[lane].poll() not in (None, 0):
                 quota = shape.jobs // shape.producers + (lane < shape.jobs % shape.producers)
                 each = shape.per_second / shape.producers
                 crew.produce(lane, *map(str, (shape.producers, quota, each, self._seed, shape.kinds, shape.ms)))
+
+    def _hire(self) -> None:
+        shape, crew = self._shape, self.crew
+        crew.reap()
+        while len(crew.supervisors) < shape.supervisors:
+            skew = self.random.randint(-shape.skew_ms, shape.skew_ms)
+            crew.supervise(shape.processes, shape.slots, FAULTS_SKEW_MS=str(skew))
 
     async def run(self) -> Report:
         """Run it to its end."""
@@ -194,12 +201,15 @@ class Trial:
     async def _until_done(self, began: float) -> bool:
         """Break things while jobs are produced, then let everybody finish. False when that takes too long."""
         shape = self._shape
-        self.staff()
         deadline = began + shape.hang_s
+        self._hire()
+        while not self.crew.is_complete() and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK_S)
+        self.staff()
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch(began))
             try:
-                while self._producing() and time.monotonic() < deadline:
+                while (self._producing() or self._broken < shape.least_faults) and time.monotonic() < deadline:
                     # Else all faults would come and go before anybody is there, on a busy machine.
                     if shape.faults and self.at_work():
                         await self._break_something()
