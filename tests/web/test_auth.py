@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ async def test_other_credentials_are_no_credentials(headers: dict[str, str]) -> 
         ("x" * 9000, "1 to 8192 characters"),
         (base64.urlsafe_b64encode(b"[" * 5000).decode() + ".e30.e30", "is not valid"),
     ],
+    # A token says when it was made: as a name it would be another one in each process.
+    ids=count(),
 )
 async def test_a_wrong_token_is_a_401_that_says_why(token: str, says: str) -> None:
     error = await refusal(JWTAuth(secret=SECRET), token)
