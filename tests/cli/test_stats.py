@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Sequence
 from datetime import datetime
@@ -62,8 +63,10 @@ def test_live_workers_are_shown_and_odd_entries_are_not(url: str, path: Path) ->
     [worker] = answer("stats", "--url", url)["workers"]
     assert (worker["id"], worker["pid"], worker["running"]) == ("w-1", 4242, ["a1"])
     shown = toril("stats", "--url", url).stdout
-    for word in ("w-1", "4242", "1/5", "1 m 30 s ago"):
+    for word in ("w-1", "4242", "1/5"):
         assert word in shown, word
+    # The test may take a while.
+    assert re.search(r"1 m [345]\d s ago", shown)
 
 
 def test_an_empty_store_has_zeros(path: Path) -> None:

@@ -15,6 +15,7 @@ def expected(path: Path) -> list[str]:
     return [line.removeprefix("# expect: ") for line in lines if line.startswith("# expect: ")]
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_prints_what_it_promises(path: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TORIL_", "REDIS_"))}
@@ -25,7 +26,7 @@ def test_an_example_prints_what_it_promises(path: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=9,
+        timeout=50,
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == expected(path)

@@ -4,11 +4,14 @@ in CI.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("node")
@@ -20,8 +23,24 @@ PYTHON = PYTHON_FOLDER / ".venv" / "bin" / "python"
 _INSTALL_S = 240
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process installs into this folder: tests may run in several at once."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
 def problem() -> str:
     """Install what is missing. An empty text when all is there, else what is in the way and what to do."""
+    with _alone(FOLDER):
+        return _problem()
+
+
+def _problem() -> str:
     if shutil.which("node") is None or shutil.which("npm") is None:
         return "expected node and npm on the PATH, found none: run `make test`, or install them"
     wanted = json.loads((FOLDER / "package.json").read_text(encoding="utf-8"))["dependencies"]
@@ -38,8 +57,11 @@ def problem() -> str:
 
 def python_problem() -> str:
     """The same for the package of PyPI."""
-    if _python_version():
-        return ""
+    with _alone(PYTHON_FOLDER):
+        return "" if _python_version() else _python_problem()
+
+
+def _python_problem() -> str:
     wanted = str(PYTHON_FOLDER / "requirements.txt")
     for command in (
         [sys.executable, "-m", "venv", str(PYTHON_FOLDER / ".venv")],

@@ -323,18 +323,19 @@ async def test_few_words_are_said_while_away(start_server: StartServer, caplog: 
         assert "secret" not in first[0].message
 
 
+@pytest.mark.timeout(60)
 async def test_many_waiting_calls_do_not_stop_the_loop(start_server: StartServer) -> None:
     server = start_server()
     server.stop()
     async with connected(server.url, ClientOptions(max_waiting=20_000)) as client:
-        # Each with a deadline of its own: were each looked at by itself, it would be 400 million looks.
+        # Each with a deadline of its own: were each looked at by itself, it would be 400 million looks: minutes.
         waiting = [client.call("INCR", "n", timeout_s=0.3 + n / 20_000) for n in range(20_000)]
         with pytest.raises(EngineUnavailable, match="20000 calls"):
             await client.call("INCR", "n")
         began = time.monotonic()
-        with short_turns(2.0):
+        with short_turns(8.0):
             assert ambiguous(await ended(*waiting)) == {False}
-        assert 0.5 < time.monotonic() - began < 8
+        assert 0.5 < time.monotonic() - began < 20
 
 
 async def test_a_call_after_a_drop_goes_to_the_next_connection(start_server: StartServer) -> None:
