@@ -57,11 +57,11 @@ imports: setup ## Check the layers written in .importlinter
 test: setup redis postgresql node ## Run the tests: make test ARGS="-k retry"
 	$(PY) -m pytest $(ARGS)
 
-# Two at a time and traced, a test takes twice as long. What fails by the noise of a machine passes the second time; the
+# Three at a time and traced, a test may take twice as long. What fails by the noise of a machine passes the second time; the
 # summary names it (R).
 cover: setup ## Run the tests and hold branch coverage to .ci/coverage-floor
 	@rm -f .coverage .coverage.*
-	@$(MAKE) test ARGS="-n 2 --dist loadfile --timeout 20 --reruns 1 -r fEsxXR --cov --cov-report= $(ARGS)"
+	@$(MAKE) test ARGS="-n 3 --dist loadfile --timeout 20 --reruns 1 -r fEsxXR --cov --cov-report= $(ARGS)"
 	$(PY) scripts/coverage_floor.py check
 
 floor: setup ## Raise .ci/coverage-floor to what the last `make cover` reached

@@ -55,7 +55,7 @@ def test_a_healthy_server_passes(start_server: StartServer) -> None:
     found = diagnose(server.url)
     assert {name for name, one in found.items() if one["level"] == "pass"} == {
         *("configuration", "store", "eviction", "persistence", "access", "memory", "server clock", "scripts", "clock"),
-        *("spool", "queue sums", "channels", "cache", "rate limits", "idempotency"),
+        *("spool", "queue sums", "channels", "cache", "rate limits", "idempotency", "breakers"),
     }
     assert found["workers"]["level"] == "warn"
     assert "wire auto, answers in" in found["store"]["found"]
