@@ -115,7 +115,9 @@ def shown_result() -> str:
 def main() -> None:
     """Write the pages that differ. The page of benchmarks gets the newest full run."""
     written = pages()
-    if results := sorted(path.name for path in RESULTS.glob("*.md") if not path.stem.endswith(("-quick", "-part", "-redis"))):
+    if results := sorted(
+        path.name for path in RESULTS.glob("*.md") if not path.stem.endswith(("-quick", "-part", "-redis"))
+    ):
         written["benchmarks.md"] = benchmarks(results[-1])
     for name, text in written.items():
         path = DOCS / name
