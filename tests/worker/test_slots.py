@@ -1,8 +1,10 @@
 """How the slots of a worker are shared."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toril.worker.options import WorkerOptions
 from toril.worker.slots import Slots
 
 
@@ -82,3 +84,8 @@ def test_no_slot_is_lost_or_given_twice_and_none_is_idle_while_all_have_asked(
             slots.reserve(queue, size)
     if any(queue.hungry for queue in queues):
         assert slots.free == 0
+
+
+@pytest.mark.parametrize(("slots", "taken"), [(1, 1), (15, 15), (16, 8), (200, 100), (10_000, 1_000)])
+def test_one_exchange_leaves_room_for_the_next(slots: int, taken: int) -> None:
+    assert WorkerOptions(concurrency=slots).most_taken == taken

@@ -13,6 +13,7 @@ from toril.jobs.telling import Told
 
 DAY_S = 86_400.0
 MOST_JOBS_PER_CALL = 1_000
+_MANY = 16
 MOST_BYTES_PER_CALL = 4 * 1024 * 1024
 LISTEN_S = 40.0
 IDLE_BEATS = 5
@@ -96,6 +97,13 @@ class WorkerOptions:
             raise ConfigError(f"result_over_limit: expected 'fail' or 'drop', got {self.result_over_limit!r}.")
         if self.processes is not None and self.processes < 1:
             raise ConfigError(f"processes: expected a whole number from 1 on, got {self.processes!r}.")
+
+    @property
+    def most_taken(self) -> int:
+        """How many jobs one exchange may take. With many slots that is half of them: the store finds the next half
+        while this one is run, instead of each waiting for the other.
+        """
+        return min(MOST_JOBS_PER_CALL, self.concurrency if self.concurrency < _MANY else self.concurrency // 2)
 
     @property
     def look_s(self) -> float:

@@ -14,7 +14,7 @@ from toril.kernel.clock import Clock
 from toril.kernel.telemetry import JobDone, JobLockLost, JobNotDone, JobRefused, ScheduleBroken, Telemetry
 from toril.worker.call import Call, batch_of
 from toril.worker.executor import Executor
-from toril.worker.options import MOST_JOBS_PER_CALL, WorkerOptions
+from toril.worker.options import WorkerOptions
 from toril.worker.outage import Outage
 from toril.worker.planning import RunPlanner
 from toril.worker.reports import Reports
@@ -147,7 +147,7 @@ class Pump:
     def _next_call(self) -> Call | None:
         if self._full and self._gathered and not self.closing:
             self.hungry = True
-        want = 0 if self.closing else self._bench.slots.reserve(self, MOST_JOBS_PER_CALL)
+        want = 0 if self.closing else self._bench.slots.reserve(self, self._bench.options.most_taken)
         if not (want or self._gathered or self._look):
             return None
         seq = next(self._bench.seqs)
