@@ -20,6 +20,8 @@ from toril.settings import DEFAULT_URL, SECTIONS, Settings
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "bench" / "results"
+# What has a further word in its name is of another benchmark, or a part.
+_FULL_RUN = re.compile(r"\d{4}-\d\d-\d\d-\d{4}")
 BENCHMARKS = DOCS / "benchmarks.md"
 NOTE = "<!-- Written by scripts/reference_pages.py: change the code, then run it. -->"
 
@@ -115,9 +117,7 @@ def shown_result() -> str:
 def main() -> None:
     """Write the pages that differ. The page of benchmarks gets the newest full run."""
     written = pages()
-    if results := sorted(
-        path.name for path in RESULTS.glob("*.md") if not path.stem.endswith(("-quick", "-part", "-redis"))
-    ):
+    if results := sorted(path.name for path in RESULTS.glob("*.md") if _FULL_RUN.fullmatch(path.stem)):
         written["benchmarks.md"] = benchmarks(results[-1])
     for name, text in written.items():
         path = DOCS / name

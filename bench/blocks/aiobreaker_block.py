@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from aiobreaker import CircuitBreaker
 
-from bench.blocks.child import Call, Contestant, nothing
+from bench.blocks.child import Call, nothing
 
 
-class _Aiobreaker(Contestant):
+class _Aiobreaker:
     async def breaker(self, reset_s: float) -> Call:
         breaker = CircuitBreaker(fail_max=5, timeout_duration=timedelta(seconds=reset_s))
         return lambda function=nothing: breaker.call_async(function)

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 from aiocache import Cache, cached
 from aiocache.serializers import JsonSerializer
 
-from bench.blocks.child import VALUE, Call, Contestant
+from bench.blocks.child import VALUE, Call
 
 
-class _Aiocache(Contestant):
+class _Aiocache:
     async def memory_hit(self) -> Call:
         return self._cached(cached(ttl=3600))
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from cashews import Cache
 
-from bench.blocks.child import TAGGED, VALUE, Call, Contestant
+from bench.blocks.child import TAGGED, VALUE, Call
 
 
-class _Cashews(Contestant):
+class _Cashews:
     async def memory_hit(self) -> Call:
         return self._cached("mem://")
 

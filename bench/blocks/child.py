@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -32,36 +32,36 @@ async def failing() -> int:
     raise ConnectionError("no")
 
 
-class Contestant:
-    """What every library is asked for; those that lack something leave it out."""
+class Contestant(Protocol):
+    """What a library may be asked for. It has what `run.MEASURES` names it for, and need not have the rest."""
 
     async def limit(self, url: str) -> Call:
         """A check of a limit that is never used up."""
-        raise NotImplementedError
+        ...
 
     async def memory_hit(self) -> Call:
         """A decorated function whose result is in memory."""
-        raise NotImplementedError
+        ...
 
     async def store_hit(self, url: str) -> Call:
         """A decorated function whose result is on the server."""
-        raise NotImplementedError
+        ...
 
     async def tagged(self, url: str) -> Call:
         """Giving up a tag that TAGGED values have."""
-        raise NotImplementedError
+        ...
 
     async def session(self, url: str) -> Call:
         """A request that looks at its session, which is on the server, and changes nothing."""
-        raise NotImplementedError
+        ...
 
     async def fan_out(self) -> float:
         """µs per server-sent event, to a hundred listeners."""
-        raise NotImplementedError
+        ...
 
     async def breaker(self, reset_s: float) -> Call:
         """Calls a function, `nothing` if none is given, through a breaker that opens after five failures."""
-        raise NotImplementedError
+        ...
 
 
 async def over_a_bare_call(call: Call) -> float:

@@ -7,10 +7,10 @@ from importlib import import_module
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from bench.blocks.child import Call, Contestant
+from bench.blocks.child import Call
 
 
-class _Limits(Contestant):
+class _Limits:
     async def limit(self, url: str) -> Call:
         limiter = SlidingWindowCounterRateLimiter(RedisStorage(f"async+{url}", implementation="redispy"))
         rate = import_module("limits").parse("100000000/15 minutes")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from purgatory import AsyncCircuitBreakerFactory
 
-from bench.blocks.child import Call, Contestant, nothing
+from bench.blocks.child import Call, nothing
 
 
-class _Purgatory(Contestant):
+class _Purgatory:
     async def breaker(self, reset_s: float) -> Call:
         factory = AsyncCircuitBreakerFactory(default_threshold=5, default_ttl=reset_s)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.blocks.child import TAGGED, VALUE, Call, Contestant, nothing
+from bench.blocks.child import TAGGED, VALUE, Call, nothing
 from bench.blocks.fanout import deliveries_per_s
 from bench.blocks.requests import Browser, page
 from toril import Settings, Toril
@@ -12,7 +12,7 @@ from toril.settings import CacheSettings, SessionSettings
 from toril.web import SessionMiddleware
 
 
-class _Toril(Contestant):
+class _Toril:
     async def limit(self, url: str) -> Call:
         limit = Toril(url).limit("bench", "100000000/15m")
         return lambda: limit.hit("1.2.3.4")

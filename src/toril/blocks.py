@@ -23,7 +23,7 @@ from toril.kernel.durations import Duration
 from toril.kernel.telemetry import Telemetry
 from toril.outbox.destination import Destination
 from toril.outbox.outbox import Outbox
-from toril.ratelimit.limits import Algorithm, Limit, Limits, OnOutage
+from toril.ratelimit.limits import Limits
 from toril.realtime.channel import Channel
 from toril.realtime.name import ChannelName
 from toril.realtime.realtime import Realtime
@@ -110,6 +110,7 @@ class Blocks:
             on_outage=settings.limits.on_outage,
             timeout_s=settings.limits.timeout,
         )
+        self.limit = self.limits.limit
         self.sessions = Sessions(stores.of("sessions").get, clock=clock, settings=settings.sessions, blocking=blocking)
         self.realtime = Realtime(jobs, clock=clock, settings=settings.realtime, blocking=blocking)
         once = settings.idempotency
@@ -127,24 +128,6 @@ class Blocks:
         self.cache = Cache(stores.of("cache").get, clock=clock, blocking=blocking, settings=settings.cache)
         self.breakers = Breakers(jobs, clock=clock, blocking=blocking)
         self.breaker = self.breakers.breaker
-
-    def limit(
-        self,
-        name: str,
-        rate: str,
-        *,
-        algorithm: Algorithm = "window",
-        burst: int | None = None,
-        shadow: bool = False,
-        on_outage: OnOutage | None = None,
-    ) -> Limit:
-        """How often something may happen in a time, counted over all processes: `toril.limit("api", "1000/15m")`.
-
-        A `window` never lets more than that through in any such time; `gcra` spreads them evenly and lets `burst`
-        through at once. With `shadow` it counts, and refuses nothing. `on_outage` is what holds while the store is
-        away: TORIL_LIMITS_ON_OUTAGE, if not given. Raises ConfigError, also for a name that was declared differently.
-        """
-        return self.limits.limit(name, rate, algorithm=algorithm, burst=burst, shadow=shadow, on_outage=on_outage)
 
     @overload
     def channel(

@@ -97,7 +97,7 @@ async def _fill(engine: Engine) -> None:
     )
     await _add(engine, ["w1", "w2"], now, JobOptions())
     await _add(engine, ["p1"], now, JobOptions(priority=5))
-    await _add(engine, ["d1"], now, JobOptions(delay="4h"))
+    await _add(engine, ["d1"], now, JobOptions(delay="4h 30s"))
 
 
 async def _add(engine: Engine, ids: Sequence[str], now: int, options: JobOptions) -> None:

@@ -1,23 +1,18 @@
 """`toril jobs` on a store with a job in every state."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
 from tests.cli.stored import answer, toril, url_of
 
-NEARLY_TWO_HOURS = r"in (2 h|1 h 59 m( \d+ s)?)"
-"""The test may take a while."""
-
 
 def test_list_shows_every_job_of_every_queue(url: str) -> None:
     result = toril("jobs", "list", "--url", url)
     assert result.exit_code == 0
     ids = ("w1", "w2", "p1", "d1", "a1", "c1", "f1")
-    assert re.search(NEARLY_TWO_HOURS, result.stdout)
-    for word in (*ids, "docs", "generate", "no such page", "40 % page 4"):
+    for word in (*ids, "docs", "generate", "in 2 h", "no such page", "40 % page 4"):
         assert word in result.stdout, word
 
 
@@ -164,7 +159,7 @@ def test_show_a_running_a_delayed_and_a_cancelled_job(url: str) -> None:
     assert "40 % page 4" in running
     assert "0 of 3 (1 starts)" in running
     delayed = toril("jobs", "show", "d1", "--url", url).stdout
-    assert re.search(rf"\({NEARLY_TWO_HOURS}\)", delayed)
+    assert "(in 2 h)" in delayed
     toril("jobs", "cancel", "a1", "p1", "-r", "too late", "--url", url)
     cancelled = toril("jobs", "show", "p1", "--url", url).stdout
     assert "docs  cancelled" in cancelled

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import signal
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,7 +31,8 @@ def announce(path: Path, *, running: list[str], beat_ago_ms: int = 1_000, queues
         "queues": list(queues),
         "concurrency": 5,
         "running": running,
-        "started": now - 90_000,
+        # Half a minute short of the next: a test may take a while.
+        "started": now - 5_430_000,
         "beat": now - beat_ago_ms,
     }
     broken = [("worker:odd", b"[1]"), ("worker:none", b"{}")]
@@ -63,10 +63,8 @@ def test_live_workers_are_shown_and_odd_entries_are_not(url: str, path: Path) ->
     [worker] = answer("stats", "--url", url)["workers"]
     assert (worker["id"], worker["pid"], worker["running"]) == ("w-1", 4242, ["a1"])
     shown = toril("stats", "--url", url).stdout
-    for word in ("w-1", "4242", "1/5"):
+    for word in ("w-1", "4242", "1/5", "1 h 30 m ago"):
         assert word in shown, word
-    # The test may take a while.
-    assert re.search(r"1 m [345]\d s ago", shown)
 
 
 def test_an_empty_store_has_zeros(path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.features.absent import Absent
 from toril import Toril
 
 
@@ -13,3 +14,10 @@ async def toril(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     app = Toril("sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/toril.db")
     async with app:
         yield app
+
+
+@pytest.fixture
+async def absent() -> AsyncIterator[Absent]:
+    absent = Absent()
+    yield absent
+    await absent.inner.close()

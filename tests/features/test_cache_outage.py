@@ -5,40 +5,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from toril import EngineUnavailable
+from tests.features.absent import Absent
 from toril.cache.cache import Cache
 from toril.cache.cached import CachedMaker
-from toril.engine.protocol import Engine
-from toril.engine.sqlite.engine import SqliteEngine
 from toril.kernel.blocking import BlockingLoop
 from toril.settings import CacheSettings
 from toril.testing.clock import ManualClock
 
 # On a busy machine real processes, servers and many tasks take their time.
 pytestmark = pytest.mark.timeout(60)
-
-
-class Absent:
-    """An engine in memory that is away when a test says so."""
-
-    def __init__(self) -> None:
-        self.inner = SqliteEngine()
-        self.away = False
-        self.asked = 0
-
-    async def open(self) -> Engine:
-        await self.inner.start()
-        self.asked += 1
-        if self.away:
-            raise EngineUnavailable("memory: nobody answers.")
-        return self.inner
-
-
-@pytest.fixture
-async def absent() -> AsyncIterator[Absent]:
-    absent = Absent()
-    yield absent
-    await absent.inner.close()
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from tests.features.absent import Absent
 from toril import EngineUnavailable, IdempotencyMismatch, IdempotencyRunning, InvalidResult, Settings, Toril
-from toril.engine.protocol import Engine
-from toril.engine.sqlite.engine import SqliteEngine
 from toril.idempotency.guard import Guard, OnOutage
 from toril.idempotency.once import Once
 from toril.kernel.blocking import BlockingLoop
@@ -166,27 +164,6 @@ async def test_who_dies_in_the_midst_is_taken_over_from(tmp_path: Path) -> None:
     living = [await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE) for _ in range(3)]
     assert [(await each.communicate())[0] for each in living] == [b"42\n"] * 3
     assert (tmp_path / "charges").read_text().splitlines() == ["charged"] * 2
-
-
-class Absent:
-    """An engine in memory that is away when a test says so."""
-
-    def __init__(self) -> None:
-        self.inner = SqliteEngine()
-        self.away = False
-
-    async def open(self) -> Engine:
-        await self.inner.start()
-        if self.away:
-            raise EngineUnavailable("memory: nobody answers.")
-        return self.inner
-
-
-@pytest.fixture
-async def absent() -> AsyncIterator[Absent]:
-    absent = Absent()
-    yield absent
-    await absent.inner.close()
 
 
 @pytest.mark.parametrize("policy", ["fail", "run"])

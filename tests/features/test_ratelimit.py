@@ -4,14 +4,13 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from tests.features.absent import Absent
 from toril import ConfigError, EngineUnavailable, LimitExceeded, Settings, Toril
-from toril.engine.protocol import Engine
-from toril.engine.sqlite.engine import SqliteEngine
 from toril.kernel.blocking import BlockingLoop
 from toril.ratelimit.limits import Limits, OnOutage
 from toril.settings import LimitSettings
@@ -158,29 +157,6 @@ async def test_four_processes_are_let_through_a_thousand_times(tmp_path: Path) -
     ]
     answers = await asyncio.gather(*(taker.communicate(b"\n") for taker in takers))
     assert sum(int(out) for out, _ in answers) == 1000
-
-
-class Absent:
-    """An engine in memory that is away when a test says so."""
-
-    def __init__(self) -> None:
-        self.inner = SqliteEngine()
-        self.away = False
-        self.asked = 0
-
-    async def open(self) -> Engine:
-        await self.inner.start()
-        self.asked += 1
-        if self.away:
-            raise EngineUnavailable("memory: nobody answers.")
-        return self.inner
-
-
-@pytest.fixture
-async def absent() -> AsyncIterator[Absent]:
-    absent = Absent()
-    yield absent
-    await absent.inner.close()
 
 
 def limits_on(

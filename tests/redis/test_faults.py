@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,16 +32,25 @@ async def connected(url: str, options: ClientOptions = FAST, listener: Listener 
         await client.close(timeout_s=0)
 
 
+def undisturbed() -> float:
+    """Seconds that pass for this thread, without those in which other programs kept the processors from it, where the
+    system (Linux) tells them.
+    """
+    told = Path("/proc/thread-self/schedstat")
+    kept_away_ns = int(told.read_text().split()[1]) if told.exists() else 0
+    return time.monotonic() - kept_away_ns / 1e9
+
+
 @contextmanager
 def short_turns(limit_s: float) -> Iterator[None]:
     """No callback of the loop may take longer: whoever shares the loop would wait."""
     loop = asyncio.get_running_loop()
-    longest, last = 0.0, time.monotonic()
+    longest, last = 0.0, undisturbed()
     running = True
 
     def beat() -> None:
         nonlocal longest, last
-        now = time.monotonic()
+        now = undisturbed()
         longest, last = max(longest, now - last), now
         if running:
             loop.call_later(0.001, beat)
@@ -120,7 +130,7 @@ async def test_calls_to_a_server_that_is_away_fail_in_time_and_unambiguously(sta
     server = start_server()
     server.stop()
     async with connected(server.url) as client:
-        with short_turns(2.0):
+        with short_turns(0.5):
             began = time.monotonic()
             errors = await ended(*[client.call("INCR", "n", timeout_s=0.3) for _ in range(100)], client.start(0.3))
             assert 0.25 < time.monotonic() - began < 2
@@ -137,7 +147,7 @@ async def test_a_frozen_server_holds_nobody_beyond_the_deadline(start_server: St
     async with connected(server.url, options) as client:
         await client.start()
         server.freeze()
-        with short_turns(2.0):
+        with short_turns(0.5):
             began = time.monotonic()
             first = await ended(*[client.call("INCR", "n", timeout_s=0.3) for _ in range(100)])
             assert time.monotonic() - began < 2
@@ -332,10 +342,10 @@ async def test_many_waiting_calls_do_not_stop_the_loop(start_server: StartServer
         waiting = [client.call("INCR", "n", timeout_s=0.3 + n / 20_000) for n in range(20_000)]
         with pytest.raises(EngineUnavailable, match="20000 calls"):
             await client.call("INCR", "n")
-        began = time.monotonic()
-        with short_turns(8.0):
+        began = undisturbed()
+        with short_turns(0.5):
             assert ambiguous(await ended(*waiting)) == {False}
-        assert 0.5 < time.monotonic() - began < 20
+        assert 0.5 < undisturbed() - began < 4
 
 
 async def test_a_call_after_a_drop_goes_to_the_next_connection(start_server: StartServer) -> None:

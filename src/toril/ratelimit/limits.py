@@ -91,7 +91,12 @@ class Limits:
         shadow: bool = False,
         on_outage: OnOutage | None = None,
     ) -> Limit:
-        """A limit under a name. Raises ConfigError, also when the name has been declared differently before."""
+        """How often something may happen in a time, counted over all processes: `toril.limit("api", "1000/15m")`.
+
+        A `window` never lets more than that through in any such time; `gcra` spreads them evenly and lets `burst`
+        through at once. With `shadow` it counts, and refuses nothing. `on_outage` is what holds while the store is
+        away: TORIL_LIMITS_ON_OUTAGE, if not given. Raises ConfigError, also for a name that was declared differently.
+        """
         made = Limit(self, name, rate, algorithm=algorithm, burst=burst, shadow=shadow, on_outage=on_outage)
         known = self._known.setdefault(name, made)
         if known.declared != made.declared:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
-from toril.settings.section import whole_number
+from toril.settings.section import is_true, whole_number
 from toril.settings.whole import Settings
 from toril.settings.work import DEFAULT_URL
 
@@ -41,7 +41,7 @@ def store_address(argument: str | None, settings: Settings, environ: Mapping[str
         return Address(environ[named].strip(), named, None)
     if named is not None:
         return Address(_url_of_parts(environ), named, None)
-    wanted = next((name for name in _FLAGS if _is_true(environ.get(name))), None)
+    wanted = next((name for name in _FLAGS if is_true(environ.get(name))), None)
     warning = wanted and (
         f"{wanted} is {environ[wanted].strip()}, but neither REDIS_URL nor REDIS_HOST is set: jobs go to the embedded "
         f"SQLite file. Set REDIS_URL=redis://localhost:6379, or take {wanted} away."
@@ -51,10 +51,6 @@ def store_address(argument: str | None, settings: Settings, environ: Mapping[str
 
 def _is_false(value: str | None) -> bool:
     return value is not None and value.strip().lower() in ("0", "false", "no", "off")
-
-
-def _is_true(value: str | None) -> bool:
-    return value is not None and value.strip().lower() in ("1", "true", "yes", "on")
 
 
 def _url_of_parts(environ: Mapping[str, str]) -> str:

@@ -6,20 +6,9 @@ import os
 from typing import Any, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from toril.settings.section import Bytes, Seconds, Section
-
-
-class _CacheNames(PydanticBaseSettingsSource):
-    """The name that other applications use, after Toril's own."""
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        disabled = os.environ.get("DISABLE_CACHE", "").strip().lower() in ("1", "true", "yes", "on")
-        return {"enabled": False} if disabled else {}
+from toril.settings.section import Bytes, Seconds, Section, is_true
 
 
 class CacheSettings(Section):
@@ -43,15 +32,9 @@ class CacheSettings(Section):
     warm_timeout: Seconds = Field(default=30.0, gt=0, description="how long warming up may hold up the start")
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings, _CacheNames(settings_cls))
+    def other_names(cls) -> dict[str, Any]:
+        """The name that other applications use for the switch."""
+        return {"enabled": False} if is_true(os.environ.get("DISABLE_CACHE")) else {}
 
 
 class LimitSettings(Section):

@@ -26,6 +26,16 @@ Seconds = Annotated[float, BeforeValidator(_or_value_error(seconds))]
 Bytes = Annotated[int, BeforeValidator(_or_value_error(size_bytes)), Field(ge=1)]
 
 
+class _OtherNames(PydanticBaseSettingsSource):
+    """What a section reads from names that other applications use."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self.settings_cls.other_names() if issubclass(self.settings_cls, Section) else {}
+
+
 class Section(BaseSettings):
     """Settings that read the environment and nothing else; an error names the variables."""
 
@@ -46,7 +56,17 @@ class Section(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings)
+        return (init_settings, env_settings, _OtherNames(settings_cls))
+
+    @classmethod
+    def other_names(cls) -> dict[str, Any]:
+        """Options that variables of other names give; the section's own variables win. Raises ConfigError."""
+        return {}
+
+
+def is_true(value: str | None) -> bool:
+    """Whether a variable explicitly says yes."""
+    return value is not None and value.strip().lower() in ("1", "true", "yes", "on")
 
 
 def whole_number(name: str, text: str, expected: str) -> int:

@@ -6,7 +6,7 @@ import os
 from typing import Any, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from toril.errors import ConfigError
 from toril.settings.section import Bytes, Seconds, Section, whole_number
@@ -87,23 +87,6 @@ class JobSettings(Section):
     outage_url: str = Field(default=DEFAULT_URL, description="the embedded file of `embedded`")
 
 
-class _RedisNames(PydanticBaseSettingsSource):
-    """The names that BullMQ applications use for two of the options, after Toril's own."""
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if retries := os.environ.get("REDIS_MAX_RETRIES"):
-            found["max_retries"] = whole_number("REDIS_MAX_RETRIES", retries, "a whole number from 0 on")
-        if delay := os.environ.get("REDIS_RETRY_DELAY"):
-            found["retry_delay"] = whole_number("REDIS_RETRY_DELAY", delay, "whole milliseconds above 0") / 1000
-            if not found["retry_delay"]:
-                raise ConfigError("REDIS_RETRY_DELAY: expected whole milliseconds above 0, got '0'.")
-        return found
-
-
 class RedisSettings(Section):
     """`TORIL_REDIS_…`: how a Redis or Valkey is used. What the URL says by an option of its own wins."""
 
@@ -140,12 +123,13 @@ class RedisSettings(Section):
     )
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings, _RedisNames(settings_cls))
+    def other_names(cls) -> dict[str, Any]:
+        """The names that BullMQ applications use for two of the options."""
+        found: dict[str, Any] = {}
+        if retries := os.environ.get("REDIS_MAX_RETRIES"):
+            found["max_retries"] = whole_number("REDIS_MAX_RETRIES", retries, "a whole number from 0 on")
+        if delay := os.environ.get("REDIS_RETRY_DELAY"):
+            found["retry_delay"] = whole_number("REDIS_RETRY_DELAY", delay, "whole milliseconds above 0") / 1000
+            if not found["retry_delay"]:
+                raise ConfigError("REDIS_RETRY_DELAY: expected whole milliseconds above 0, got '0'.")
+        return found
