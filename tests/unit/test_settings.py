@@ -136,6 +136,7 @@ def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name:
     assert str(caught.value).startswith(f"{name}: ")
     got = {f"got {text!r}.", *([f"got {float(text)}."] if text.isdigit() else [])}
     assert any(one in str(caught.value) for one in got)
+    assert str(caught.value).count("got ") == 1
 
 
 def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

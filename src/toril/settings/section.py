@@ -17,7 +17,8 @@ def _or_value_error(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
         try:
             return convert(value)
         except ConfigError as error:
-            raise ValueError(str(error).partition(": ")[2]) from None
+            # The variable stands before it, and what was got after it, as in every error of a section.
+            raise ValueError(str(error).partition(": ")[2].rpartition(", got ")[0]) from None
 
     return checked
 
